@@ -1,0 +1,1 @@
+//! Benches of ketch and the load generator.

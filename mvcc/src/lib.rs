@@ -1,0 +1,1 @@
+//! A log-structured multi-version revision store with watches and checkpoints.

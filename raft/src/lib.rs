@@ -1,0 +1,1 @@
+//! A raft consensus core: pure, synchronous, deterministic; no clock, no I/O, no async.

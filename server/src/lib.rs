@@ -1,0 +1,1 @@
+//! An etcd v3 compatible key-value server: the ketch binary and its embedding API.

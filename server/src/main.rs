@@ -1,0 +1,3 @@
+//! The `ketch` binary.
+
+fn main() {}
