@@ -1,0 +1,200 @@
+//! The file system of the machine.
+
+use std::any::Any;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Access, Disk, DiskFile, Space};
+use crate::map::Map;
+use crate::sys;
+
+/// A map covers at least this much, so that a growing file is mapped once.
+const MAP_BYTES_MIN: u64 = 64 << 20;
+/// Zeroes are written in pieces of this size.
+const ZEROES: &[u8] = &[0; 256 << 10];
+
+/// The file system of the machine (unix).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_dir_all(parent)?;
+        }
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(error),
+            _ => {}
+        }
+        self.sync_dir(parent.unwrap_or(Path::new(".")))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(RealFile::new(file, 0)))
+    }
+
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(writable).open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Arc::new(RealFile::new(file, len)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        sys::space(dir)
+    }
+
+    fn unique(&self) -> u64 {
+        RandomState::new().hash_one("ketch-wal")
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    /// The length as far as this handle knows: never more than the file has, unless someone else cuts it.
+    len: AtomicU64,
+    map: Mutex<Maps>,
+}
+
+/// The current map, and outgrown ones that readers still hold.
+#[derive(Debug, Default)]
+struct Maps {
+    current: Option<Map>,
+    old: Vec<Map>,
+}
+
+impl RealFile {
+    fn new(file: File, len: u64) -> RealFile {
+        RealFile { file, len: AtomicU64::new(len), map: Mutex::default() }
+    }
+
+    /// The greatest end of all writes is the length: maps reach no further.
+    fn grown(&self, end: u64) {
+        self.len.fetch_max(end, Ordering::AcqRel);
+    }
+
+    fn read_map(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let end = offset.checked_add(len as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        if end > self.len.load(Ordering::Acquire) && end > self.len()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (from, capacity) = (to_usize(offset)?, to_usize(end)?);
+        let mut maps = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if maps.current.as_ref().is_none_or(|map| map.capacity() < capacity) {
+            let wanted = end.next_power_of_two().max(MAP_BYTES_MIN);
+            let map = Map::new(&self.file, to_usize(wanted)?)?;
+            maps.old.retain(Map::in_use);
+            if let Some(outgrown) = maps.current.replace(map) {
+                maps.old.push(outgrown);
+            }
+        }
+        let slice = maps.current.as_ref().and_then(|map| map.slice(from, len));
+        slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn to_usize(value: u64) -> io::Result<usize> {
+    usize::try_from(value).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        let len = self.file.metadata()?.len();
+        self.grown(len);
+        Ok(len)
+    }
+
+    fn read(&self, offset: u64, len: usize, access: Access) -> io::Result<Bytes> {
+        match access {
+            Access::Map => self.read_map(offset, len),
+            Access::Copy => {
+                let mut bytes = vec![0; len];
+                self.file.read_exact_at(&mut bytes, offset)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        self.grown(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn zero_fill(&self, len: u64) -> io::Result<()> {
+        let mut at = self.len()?;
+        while at < len {
+            let piece = (len - at).min(ZEROES.len() as u64);
+            self.write_at(at, &ZEROES[..piece as usize])?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // The known length shrinks first: no reader may be sent beyond the new end.
+        self.len.fetch_min(len, Ordering::AcqRel);
+        self.file.set_len(len)?;
+        self.grown(len);
+        Ok(())
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        sys::write_back(&self.file, offset, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn in_use(&self) -> bool {
+        let mut maps = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.old.retain(Map::in_use);
+        !maps.old.is_empty() || maps.current.as_ref().is_some_and(Map::in_use)
+    }
+}
