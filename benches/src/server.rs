@@ -1,0 +1,133 @@
+//! A server process under test: started on free loopback ports in a fresh data directory, awaited by its
+//! ready line, stopped by a signal to its own process id.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// The log line that says a server is ready contains this.
+const READY: &str = "ready to serve client requests";
+
+/// How long a start may take.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// Log lines kept for the message about a failed start.
+const LINES_KEPT: usize = 20;
+
+/// A server program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Name in reports.
+    pub name: String,
+    /// The executable; it must accept etcd's flags.
+    pub path: PathBuf,
+    /// Flags besides name, directory and addresses.
+    pub flags: Vec<String>,
+}
+
+/// A running server. Dropping it kills the process and removes its data.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    url: String,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Starts `program` with its data in a new folder below `root` and waits for its ready line.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run, ends early or is not ready in time; the text has its last log lines.
+    pub fn start(program: &Program, root: &Path) -> io::Result<Server> {
+        let dir = tempfile::Builder::new().prefix("ketch-versus-").tempdir_in(root)?;
+        let [client, peer] = free_ports()?;
+        let url = format!("http://127.0.0.1:{client}");
+        let peer = format!("http://127.0.0.1:{peer}");
+        let mut child = Command::new(&program.path)
+            .args(["--name", "bench", "--log-level", "info"])
+            .args([OsStr::new("--data-dir"), dir.path().join("data").as_os_str()])
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("bench={peer}")])
+            .args(&program.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
+        let log = child.stderr.take();
+        let server = Server { child, url, _dir: dir };
+        match log {
+            Some(log) => await_ready(log, &program.name)?,
+            None => return Err(io::Error::other("no log to read")),
+        }
+        Ok(server)
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing is read from it any more, so there is no reason to let it close its files.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the log on a thread of its own, which goes on draining it for the life of the process.
+fn await_ready(log: impl io::Read + Send + 'static, name: &str) -> io::Result<()> {
+    let (ready, is_ready) = mpsc::channel();
+    let tail = Arc::new(Mutex::new(VecDeque::new()));
+    let kept = tail.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if line.contains(READY) {
+                let _ = ready.send(());
+            }
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push_back(line);
+            if kept.len() > LINES_KEPT {
+                kept.pop_front();
+            }
+        }
+    });
+    let problem = match is_ready.recv_timeout(START_MAX) {
+        Ok(()) => return Ok(()),
+        Err(RecvTimeoutError::Timeout) => "is not ready in time",
+        Err(RecvTimeoutError::Disconnected) => "ended before it was ready",
+    };
+    let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines: Vec<&str> = tail.iter().map(String::as_str).collect();
+    Err(io::Error::other(format!("{name} {problem}; its last log lines:\n{}", lines.join("\n"))))
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    // All are held until the last is known, so that they differ.
+    let held: Vec<TcpListener> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
