@@ -1,0 +1,3 @@
+//! The cluster as a noun: ids, members, versions.
+
+pub mod id;

@@ -1,0 +1,74 @@
+//! From checked settings to a [`Config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::gotext::to_duration;
+use super::settings::Settings;
+use super::url::Url;
+use super::{Config, ConfigError, Notice, log};
+
+const DEFAULT_NAME: &str = "default";
+
+/// Builds the configuration.
+///
+/// # Errors
+/// From the logger's options.
+pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config, ConfigError> {
+    let name = settings.text("name").to_owned();
+    let peer_urls = settings.urls("initial-advertise-peer-urls").to_vec();
+    let millis = |option: &str| Duration::from_millis(settings.unsigned(option));
+    let duration = |option: &str| to_duration(settings.nanoseconds(option));
+    let size = |option: &str| usize::try_from(settings.unsigned(option)).unwrap_or(usize::MAX);
+    Ok(Config {
+        data_dir: data_dir(settings, &name),
+        snapshot_count: settings.unsigned("snapshot-count"),
+        listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
+        listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
+        advertise_client_urls: settings.urls("advertise-client-urls").to_vec(),
+        initial_cluster: initial_cluster(settings, &name, &peer_urls),
+        join_existing: settings.text("initial-cluster-state") == "existing",
+        initial_cluster_token: settings.text("initial-cluster-token").to_owned(),
+        initial_advertise_peer_urls: peer_urls,
+        name,
+        heartbeat_interval: millis("heartbeat-interval"),
+        election_timeout: millis("election-timeout"),
+        initial_election_tick_advance: settings.boolean("initial-election-tick-advance"),
+        pre_vote: settings.boolean("pre-vote"),
+        max_txn_ops: size("max-txn-ops"),
+        max_request_bytes: size("max-request-bytes"),
+        max_concurrent_streams: u32::try_from(settings.unsigned("max-concurrent-streams"))
+            .unwrap_or(u32::MAX),
+        grpc_keepalive_interval: duration("grpc-keepalive-interval"),
+        grpc_keepalive_timeout: duration("grpc-keepalive-timeout"),
+        warning_apply_duration: duration("warning-apply-duration"),
+        warning_unary_request_duration: match duration("warning-unary-request-duration") {
+            Duration::ZERO => Duration::from_millis(300), // as in etcd, zero means the default
+            given => given,
+        },
+        unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
+        cors: settings.strings("cors").to_vec(),
+        host_whitelist: settings.strings("host-whitelist").to_vec(),
+        log: log::read(settings)?,
+        notices,
+    })
+}
+
+fn data_dir(settings: &Settings, name: &str) -> PathBuf {
+    match settings.text("data-dir") {
+        "" => PathBuf::from(format!("{name}.etcd")),
+        given => PathBuf::from(given),
+    }
+}
+
+/// With a name of its own and no list, a member is its own cluster; with the default name the default list stands.
+fn initial_cluster(settings: &Settings, name: &str, peer_urls: &[Url]) -> String {
+    let given = settings.text("initial-cluster");
+    let default = super::table::find("initial-cluster").map_or("", |flag| flag.default);
+    if name == DEFAULT_NAME || given != default {
+        return given.to_owned();
+    }
+    let name = if name.is_empty() { DEFAULT_NAME } else { name };
+    peer_urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
+}

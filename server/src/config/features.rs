@@ -1,0 +1,105 @@
+//! `--feature-gates`: the gates etcd 3.7 knows, their defaults, and which values ketch can honour.
+
+use super::gotext;
+use super::{ConfigError, Notice};
+
+struct Gate {
+    name: &'static str,
+    default: bool,
+    /// Why another value changes nothing; `None`: another value is refused.
+    no_effect: Option<&'static str>,
+}
+
+const fn gate(name: &'static str, default: bool, no_effect: Option<&'static str>) -> Gate {
+    Gate { name, default, no_effect }
+}
+
+const ONE_STORE: Option<&str> = Some("it chooses between two ways of etcd's backend");
+const NO_DEFRAG: Option<&str> = Some("defragmentation never blocks here");
+
+const GATES: &[Gate] = &[
+    gate("AllAlpha", false, None),
+    gate("AllBeta", false, Some("all beta gates are on by default")),
+    gate("CompactHashCheck", false, None),
+    gate("FastLeaseKeepAlive", true, None),
+    gate("InitialCorruptCheck", false, None),
+    gate("LeaseCheckpoint", false, None),
+    gate("LeaseCheckpointPersist", false, None),
+    gate("PriorityRequest", false, None),
+    gate("SetMemberLocalAddr", false, None),
+    gate("StopGRPCServiceOnDefrag", false, NO_DEFRAG),
+    gate("TxnModeWriteWithSharedBuffer", true, ONE_STORE),
+];
+
+/// Checks the list's syntax and names.
+pub(crate) fn check_syntax(text: &str) -> Result<(), String> {
+    pairs(text).map(|_| ())
+}
+
+fn pairs(text: &str) -> Result<Vec<(&'static Gate, bool)>, String> {
+    let mut found = Vec::new();
+    for item in text.split(',').filter(|item| !item.is_empty()) {
+        let Some((name, value)) = item.split_once('=') else {
+            return Err(format!("missing bool value for {}", item.trim()));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let on = gotext::boolean(value).map_err(|_| {
+            let quoted = gotext::quote(value);
+            format!(
+                "invalid value of {name}={value}, err: strconv.ParseBool: parsing {quoted}: invalid syntax"
+            )
+        })?;
+        let gate = GATES.iter().find(|gate| gate.name == name);
+        found.push((gate.ok_or_else(|| format!("unrecognized feature gate: {name}"))?, on));
+    }
+    Ok(found)
+}
+
+/// Refuses gates whose value ketch cannot honour; returns what is worth a warning.
+///
+/// # Errors
+/// Names the first gate that is set to a value other than its default and would have to do something.
+pub(crate) fn check(text: &str) -> Result<Vec<Notice>, ConfigError> {
+    let pairs = pairs(text).map_err(ConfigError::invalid)?;
+    let on = |name: &str| pairs.iter().rev().find(|(gate, _)| gate.name == name).is_some_and(|(_, on)| *on);
+    if on("LeaseCheckpointPersist") && !on("LeaseCheckpoint") && !on("AllAlpha") {
+        return Err(ConfigError::invalid(
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ));
+    }
+    let mut notices = Vec::new();
+    for (gate, on) in pairs.into_iter().filter(|(gate, on)| gate.default != *on) {
+        let Some(why) = gate.no_effect else {
+            return Err(ConfigError::invalid(format!(
+                "--feature-gates={}={on} is not supported by ketch yet: remove the gate to start",
+                gate.name
+            )));
+        };
+        notices.push(Notice {
+            warning: true,
+            message: format!("feature gate has no effect: {why}"),
+            subject: gate.name.to_owned(),
+        });
+    }
+    Ok(notices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_etcd() {
+        assert_eq!(check_syntax("Nope=true"), Err("unrecognized feature gate: Nope".to_owned()));
+        assert_eq!(check_syntax("AllBeta"), Err("missing bool value for AllBeta".to_owned()));
+        assert!(check_syntax("AllBeta=yes").unwrap_err().contains("parsing \"yes\": invalid syntax"));
+    }
+
+    #[test]
+    fn only_what_can_be_honoured_passes() {
+        assert_eq!(check("FastLeaseKeepAlive=true, AllAlpha=false,").unwrap(), []);
+        assert_eq!(check("TxnModeWriteWithSharedBuffer=false").unwrap().len(), 1);
+        let refused = check("InitialCorruptCheck=true").unwrap_err();
+        assert!(refused.message().contains("InitialCorruptCheck=true is not supported"), "{refused}");
+    }
+}

@@ -1,0 +1,166 @@
+//! What the operator asked for: flags and environment in, one checked [`Config`] out.
+//!
+//! ```text
+//! arguments ─► syntax ─┐
+//!                      ├─► settings ─► validate ─► Config ─► (new data directory only) bootstrap
+//! ETCD_* ────► env ────┘
+//! ```
+//!
+//! Every flag of etcd 3.7 is one row of [`table`]: its name, kind, default, help line and what ketch does with it.
+//! A flag that ketch does not serve yet stops the start when it is given a value other than its default: a server
+//! that silently ignores `--client-cert-auth` is a security hole. Nothing here opens a file or a socket.
+
+mod bootstrap;
+mod build;
+mod env;
+mod error;
+mod features;
+mod gotext;
+mod help;
+mod log;
+mod settings;
+mod syntax;
+pub mod table;
+pub mod url;
+mod validate;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use bootstrap::{Bootstrap, InitialMember};
+pub use error::ConfigError;
+pub use help::{help, usage, version_text};
+pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
+pub use url::{Scheme, Url};
+
+/// The version of etcd whose API ketch answers for.
+pub const ETCD_VERSION: &str = "3.7.1";
+
+/// What a command line asks the process to do.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Start a server.
+    Run(Box<Config>),
+    /// Print [`version_text`] and exit with 0.
+    Version,
+    /// Print [`help`] and exit with 0.
+    Help,
+}
+
+/// Something worth a log line once the logger stands: an option that has no effect, a variable nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is a warning; otherwise it is for information.
+    pub warning: bool,
+    /// The message.
+    pub message: String,
+    /// The flag or variable it is about.
+    pub subject: String,
+}
+
+/// A server's options, checked. Fields carry the flag's name; durations are never negative.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// `--name`.
+    pub name: String,
+    /// `--data-dir`, by default `${name}.etcd`.
+    pub data_dir: PathBuf,
+    /// `--snapshot-count`: applied entries between two checkpoints of the store.
+    pub snapshot_count: u64,
+    /// `--listen-client-urls`: gRPC and HTTP, cleartext; sorted, without duplicates, never empty.
+    pub listen_client_urls: Vec<Url>,
+    /// `--listen-peer-urls`: sorted, without duplicates, never empty.
+    pub listen_peer_urls: Vec<Url>,
+    /// `--listen-metrics-urls`: HTTP for probes and scrapes only; may be empty.
+    pub listen_metrics_urls: Vec<Url>,
+    /// `--initial-advertise-peer-urls`.
+    pub initial_advertise_peer_urls: Vec<Url>,
+    /// `--advertise-client-urls`.
+    pub advertise_client_urls: Vec<Url>,
+    /// `--initial-cluster` as written; read only by [`Config::bootstrap`].
+    pub initial_cluster: String,
+    /// `--initial-cluster-state=existing`; read only by [`Config::bootstrap`].
+    pub join_existing: bool,
+    /// `--initial-cluster-token`.
+    pub initial_cluster_token: String,
+    /// `--heartbeat-interval`: one raft tick.
+    pub heartbeat_interval: Duration,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
+    /// `--initial-election-tick-advance`.
+    pub initial_election_tick_advance: bool,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// `--max-concurrent-streams` of one client connection.
+    pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-interval`; zero turns the server's pings off.
+    pub grpc_keepalive_interval: Duration,
+    /// `--grpc-keepalive-timeout`; zero: no limit.
+    pub grpc_keepalive_timeout: Duration,
+    /// `--warning-apply-duration`.
+    pub warning_apply_duration: Duration,
+    /// `--warning-unary-request-duration`.
+    pub warning_unary_request_duration: Duration,
+    /// `--unsafe-no-fsync`.
+    pub unsafe_no_fsync: bool,
+    /// `--cors`: origins that browsers may call from; contains `*` by default.
+    pub cors: Vec<String>,
+    /// `--host-whitelist`: `Host` names that plain HTTP requests may carry; empty or `*` means all.
+    pub host_whitelist: Vec<String>,
+    /// `--log-level`, `--log-format`, `--log-outputs`.
+    pub log: LogConfig,
+    /// To be logged, in this order, once the logger stands.
+    pub notices: Vec<Notice>,
+}
+
+impl Config {
+    /// Reads arguments (without the program's name) and the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with exit code 2 for a command line that is no sequence of known flags, 1 for values that
+    /// contradict each other, an option set by flag and environment alike, or one that is not served yet.
+    pub fn from_args_env<A, E>(args: A, env: E) -> Result<Parsed, ConfigError>
+    where
+        A: IntoIterator<Item = String>,
+        E: IntoIterator<Item = (String, String)>,
+    {
+        let args: Vec<String> = args.into_iter().collect();
+        let env: Vec<(String, String)> = env.into_iter().collect();
+        if let Some(command @ ("gateway" | "grpc-proxy")) = args.first().map(String::as_str) {
+            return Err(ConfigError::invalid(format!("the command {command:?} is not supported by ketch")));
+        }
+        let mut settings = match syntax::parse(&args)? {
+            syntax::Outcome::Help => return Ok(Parsed::Help),
+            syntax::Outcome::Settings(settings) => settings,
+        };
+        if settings.boolean("version") {
+            return Ok(Parsed::Version);
+        }
+        settings.refuse_config_file(&env)?;
+        let mut notices = env::apply(&mut settings, &env)?;
+        validate::check(&settings)?;
+        notices.extend(validate::refuse_not_yet(&settings)?);
+        build::config(&settings, notices).map(|config| Parsed::Run(Box::new(config)))
+    }
+
+    /// Election timeout in ticks of the heartbeat interval.
+    #[must_use]
+    pub fn election_ticks(&self) -> u32 {
+        let ticks = self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1);
+        u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
+    /// How long a request may take: five seconds plus two election timeouts.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests;

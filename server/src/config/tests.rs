@@ -1,0 +1,251 @@
+//! Whole command lines, without a real etcd.
+
+use super::*;
+
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, ConfigError> {
+    let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    Config::from_args_env(args.iter().map(ToString::to_string), env)
+}
+
+fn run(args: &[&str]) -> Config {
+    run_env(args, &[])
+}
+
+fn run_env(args: &[&str], env: &[(&str, &str)]) -> Config {
+    match parse(args, env) {
+        Ok(Parsed::Run(config)) => *config,
+        other => panic!("{args:?} {env:?}: {other:?}"),
+    }
+}
+
+fn refused(args: &[&str], env: &[(&str, &str)]) -> (u8, String) {
+    match parse(args, env) {
+        Err(error) => (error.exit_code(), error.message().to_owned()),
+        Ok(other) => panic!("{args:?} {env:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn alone_it_is_a_member_on_localhost() {
+    let config = run(&[]);
+    assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
+    assert_eq!(url::join(&config.listen_client_urls), "http://localhost:2379");
+    assert_eq!(config.election_ticks(), 10);
+    assert_eq!(config.request_timeout(), Duration::from_secs(7));
+    assert_eq!(config.notices, []);
+    let bootstrap = config.bootstrap().unwrap();
+    assert_eq!((bootstrap.member_id, bootstrap.cluster_id), (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32));
+}
+
+#[test]
+fn four_ways_to_write_a_flag_and_the_last_wins() {
+    for args in
+        [&["-name", "a"][..], &["-name=a"], &["--name", "a"], &["--name=a"], &["--name=b", "-name", "a"]]
+    {
+        assert_eq!(run(args).name, "a", "{args:?}");
+    }
+    assert!(!run(&["--pre-vote=false"]).pre_vote);
+    assert!(run(&["--pre-vote=false", "-pre-vote"]).pre_vote);
+    assert_eq!(run(&["--name="]).name, "");
+    assert_eq!(run(&["--snapshot", "--v=3", "-vv", "--test.outputdir=x"]).name, "default");
+}
+
+#[test]
+fn mistakes_in_syntax_exit_with_two() {
+    for (args, message) in [
+        (&["--nope"][..], "flag provided but not defined: -nope"),
+        (&["--name"], "flag needs an argument: -name"),
+        (&["---name=a"], "bad flag syntax: ---name=a"),
+        (&["--=a"], "bad flag syntax: --=a"),
+        (&["--pre-vote=x"], "invalid boolean value \"x\" for -pre-vote: parse error"),
+        (&["--heartbeat-interval", "-5"], "invalid value \"-5\" for flag -heartbeat-interval: parse error"),
+        (
+            &["--initial-cluster-state=old"],
+            "invalid value \"old\" for flag -initial-cluster-state: invalid value",
+        ),
+        (&["--nope", "--help"], "flag provided but not defined: -nope"),
+    ] {
+        assert_eq!(refused(args, &[]), (2, message.to_owned()), "{args:?}");
+    }
+}
+
+#[test]
+fn positional_words_are_refused() {
+    for args in [&["foo"][..], &["--pre-vote", "false"], &["--", "--name=a"], &["--version", "x"]] {
+        assert_eq!(refused(args, &[]).0, 1, "{args:?}");
+    }
+    assert_eq!(refused(&["foo"], &[]).1, "\"foo\" is not a valid flag");
+}
+
+#[test]
+fn help_and_version_win_over_what_follows() {
+    assert!(matches!(parse(&["-h", "--nope"], &[]), Ok(Parsed::Help)));
+    assert!(matches!(parse(&["--version", "--election-timeout=1"], &[]), Ok(Parsed::Version)));
+    assert!(version_text().starts_with("etcd Version: 3.7.1\nGit SHA: "));
+    for flag in table::all().filter(|flag| flag.status != table::Status::Ignored) {
+        assert!(help().contains(&format!("\n  --{} '", flag.name)), "--{}", flag.name);
+    }
+}
+
+#[test]
+fn variables_fill_in_what_no_flag_gave() {
+    let config =
+        run_env(&["--name=a"], &[("ETCD_DATA_DIR", "d"), ("ETCD_ROOT_PASSWORD", "x"), ("ETCD_VERSION", "3")]);
+    assert_eq!(config.data_dir, PathBuf::from("d"));
+    let warned: Vec<&str> = config.notices.iter().filter(|n| n.warning).map(|n| n.subject.as_str()).collect();
+    assert_eq!(warned, ["ETCD_ROOT_PASSWORD", "ETCD_VERSION"]);
+    assert!(config.notices.iter().all(|notice| !notice.message.contains('x')), "a value leaked");
+}
+
+#[test]
+fn a_flag_and_its_variable_exclude_each_other() {
+    for value in ["a", "b", ""] {
+        let (code, message) = refused(&["--name=a"], &[("ETCD_NAME", value)]);
+        assert_eq!(code, 1);
+        assert!(message.starts_with("conflicting environment variable is shadowed"), "{message}");
+    }
+    let (code, message) = refused(&[], &[("ETCD_HEARTBEAT_INTERVAL", "fast")]);
+    assert_eq!(
+        (code, message.as_str()),
+        (1, "invalid value \"fast\" for ETCD_HEARTBEAT_INTERVAL: parse error")
+    );
+}
+
+#[test]
+fn every_option_that_is_not_served_yet_stops_the_start_and_is_named() {
+    let mut checked = 0;
+    for flag in table::all().filter(|flag| flag.status == table::Status::NotYet) {
+        let other = match flag.name {
+            "auto-compaction-mode" => "revision",
+            "feature-gates" => "InitialCorruptCheck=true",
+            "discovery-token" | "discovery-endpoints" => continue,
+            _ => match flag.kind {
+                table::Kind::Bool if flag.default == "false" => "true",
+                table::Kind::Bool => "false",
+                table::Kind::Unsigned | table::Kind::Signed => "77",
+                table::Kind::Duration => "77s",
+                table::Kind::Urls => "http://127.0.0.1:1",
+                _ => "something",
+            },
+        };
+        let mut args = vec![format!("--{}={other}", flag.name)];
+        if flag.name == "discovery-srv" {
+            args.push("--initial-cluster=".to_owned());
+        }
+        let (code, message) = refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        assert_eq!(code, 1, "{message}");
+        let named = message.starts_with(&format!("--{}", flag.name));
+        assert!(named && message.contains("not supported by ketch yet"), "{message}");
+        checked += 1;
+    }
+    assert!(checked > 50, "{checked}");
+    let (_, message) = refused(&[], &[("ETCD_CLIENT_CERT_AUTH", "true")]);
+    assert!(
+        message.starts_with("--client-cert-auth (from ETCD_CLIENT_CERT_AUTH) is not supported"),
+        "{message}"
+    );
+    for (args, env) in [(&["--config-file=x"][..], &[][..]), (&[], &[("ETCD_CONFIG_FILE", "x")][..])] {
+        assert!(refused(args, env).1.contains("is not supported by ketch yet"));
+    }
+}
+
+#[test]
+fn every_default_may_be_spelled_out() {
+    for flag in table::all().filter(|flag| !matches!(flag.name, "discovery-endpoints" | "v2-deprecation")) {
+        if flag.name == "listen-client-urls" || flag.kind == table::Kind::Ignored {
+            continue;
+        }
+        let config = run(&[&format!("--{}={}", flag.name, flag.default)]);
+        assert_eq!(config.notices, [], "--{}", flag.name);
+    }
+}
+
+#[test]
+fn harmless_knobs_are_accepted_with_a_warning() {
+    let config = run(&["--backend-batch-limit=5", "--max-wals", "0", "--v2-deprecation=gone"]);
+    let subjects: Vec<&str> = config.notices.iter().map(|notice| notice.subject.as_str()).collect();
+    assert_eq!(subjects, ["--max-wals", "--backend-batch-limit", "--v2-deprecation"]);
+}
+
+#[test]
+fn tls_is_refused_wherever_it_is_asked_for() {
+    for args in [
+        &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://a:1"][..],
+        &["--listen-peer-urls=https://127.0.0.1:1"],
+        &["--listen-metrics-urls=unixs://x"],
+        &["--cert-file=x"],
+        &["--trusted-ca-file=x"],
+        &["--auto-tls"],
+    ] {
+        let (code, message) = refused(args, &[]);
+        assert_eq!(code, 1);
+        assert!(message.contains("not supported by ketch yet"), "{message}");
+    }
+}
+
+#[test]
+fn several_listeners() {
+    let config = run(&[
+        "--listen-client-urls=unix:///run/k.sock,http://127.0.0.1:2379,http://[::1]:2379",
+        "--advertise-client-urls=http://10.0.0.1:2379",
+        "--listen-metrics-urls=http://127.0.0.1:2381",
+    ]);
+    let addresses: Vec<String> = config.listen_client_urls.iter().map(Url::address).collect();
+    assert_eq!(addresses, ["127.0.0.1:2379", "[::1]:2379", "/run/k.sock"]);
+    assert_eq!(config.listen_metrics_urls.len(), 1);
+}
+
+#[test]
+fn bootstrap_checks_the_list_against_the_member() {
+    let of = |args: &[&str]| run(args).bootstrap().map_err(|error| error.message().to_owned());
+    let one = of(&["--name=a", "--initial-advertise-peer-urls=http://127.0.0.1:1"]).unwrap();
+    assert_eq!(one.members[0].name, "a");
+    for (args, start) in [
+        (
+            &["--initial-cluster=b=http://localhost:2380"][..],
+            "couldn't find local name \"default\" in the initial",
+        ),
+        (
+            &["--initial-cluster="],
+            "couldn't find local name \"default\" in the initial cluster configuration",
+        ),
+        (&["--initial-cluster=default=x"], "error setting up initial cluster: URL scheme must be http"),
+        (
+            &[
+                "--initial-cluster=default=http://127.0.0.1:1",
+                "--initial-advertise-peer-urls=http://127.0.0.1:2",
+            ],
+            "--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://127.0.0.1:2 (resolved urls: ",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
+            "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=http://127.0.0.1:1"],
+            "--initial-cluster names 2 members: ketch supports one member only yet",
+        ),
+        (
+            &["--initial-cluster-state=existing"],
+            "--initial-cluster-state=existing is not supported by ketch yet",
+        ),
+    ] {
+        let message = of(args).unwrap_err();
+        assert!(message.starts_with(start), "{args:?}: {message}");
+    }
+    // The same address in two spellings is the same address.
+    of(&["--initial-cluster=default=http://127.0.0.1:2380"]).unwrap();
+}
+
+#[test]
+fn logger_options() {
+    let config = run(&["--log-level=debug", "--log-format=console", "--log-outputs=stdout"]);
+    assert_eq!((config.log.level, config.log.output), (LogLevel::Debug, LogOutput::Stdout));
+    for (arg, message) in [
+        ("--logger=capnslog", "--logger=capnslog is removed in v3.5"),
+        ("--log-format=xml", "unknown log format: xml, supported values json, console"),
+        ("--log-outputs=default,stdout", "multi logoutput for \"default\" is not supported yet"),
+    ] {
+        assert_eq!(refused(&[arg], &[]), (1, message.to_owned()));
+    }
+}
