@@ -10,6 +10,8 @@ mod options;
 mod pool;
 mod position;
 mod record;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 mod stats;
 mod sys;
 mod wal;
@@ -25,5 +27,7 @@ pub use options::{Opened, Options, Recovery, Tail, Verify};
 pub use pool::Pool;
 pub use position::{Position, SegmentId};
 pub use record::{Batch, Record};
+#[cfg(any(test, feature = "testing"))]
+pub use sim::SimDisk;
 pub use stats::Stats;
 pub use wal::{Appended, BuiltSegment, Progress, Reader, SegmentBuilder, SegmentInfo, Wal};
