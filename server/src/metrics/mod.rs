@@ -1,0 +1,219 @@
+//! What a member measures about itself, under etcd's names, in the Prometheus text format.
+//!
+//! One [`Metrics`] per process: a struct of instruments, so that counting is one relaxed atomic addition at a
+//! place known at compile time. Only what the server feeds has a field here; a gauge nobody has set yet, and a
+//! histogram with labels nobody has used yet, are absent from the page rather than zero.
+
+mod grpc;
+mod instrument;
+mod process;
+mod render;
+mod rpc_layer;
+mod text;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
+pub use instrument::{Counter, Gauge, Histogram};
+pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
+pub use text::CONTENT_TYPE;
+
+/// What a committed command is, for the label `op`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum ApplyOp {
+    /// A put.
+    Put,
+    /// A delete.
+    DeleteRange,
+    /// A transaction.
+    Txn,
+    /// A compaction.
+    Compaction,
+    /// A member published its name and client URLs.
+    ClusterMemberAttrSet,
+    /// The cluster version was raised.
+    ClusterVersionSet,
+}
+
+impl ApplyOp {
+    const ALL: [Self; 6] = [
+        Self::Put,
+        Self::DeleteRange,
+        Self::Txn,
+        Self::Compaction,
+        Self::ClusterMemberAttrSet,
+        Self::ClusterVersionSet,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Put => "Put",
+            Self::DeleteRange => "DeleteRange",
+            Self::Txn => "Txn",
+            Self::Compaction => "Compaction",
+            Self::ClusterMemberAttrSet => "ClusterMemberAttrSet",
+            Self::ClusterVersionSet => "ClusterVersionSet",
+        }
+    }
+}
+
+/// How long commands took to apply, by kind and outcome.
+#[derive(Debug)]
+pub struct ApplyDurations([[Histogram; 2]; ApplyOp::ALL.len()]);
+
+impl ApplyDurations {
+    /// Records one command.
+    pub fn observe(&self, op: ApplyOp, success: bool, duration: Duration) {
+        self.0[op as usize][usize::from(success)].observe(duration);
+    }
+}
+
+/// Outcomes of the probes of `/livez` and `/readyz`.
+#[derive(Debug, Default)]
+pub(crate) struct CheckCounts {
+    pub(crate) success: Counter,
+    pub(crate) error: Counter,
+    pub(crate) last: Gauge,
+}
+
+type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// All instruments of one process.
+pub struct Metrics {
+    /// `etcd_disk_wal_fsync_duration_seconds`: one fdatasync of the raft log.
+    pub wal_fsync: Histogram,
+    /// `etcd_disk_wal_write_bytes_total`: bytes appended to the raft log.
+    pub wal_write_bytes: Counter,
+    /// `etcd_disk_backend_commit_duration_seconds`: one batch of applied commands into the store.
+    pub backend_commit: Histogram,
+    /// `etcd_server_proposals_committed_total`: the commit index.
+    pub proposals_committed: Gauge,
+    /// `etcd_server_proposals_applied_total`: the applied index.
+    pub proposals_applied: Gauge,
+    /// `etcd_server_proposals_pending`: proposed and not answered yet.
+    pub proposals_pending: Gauge,
+    /// `etcd_server_proposals_failed_total`: proposals that were dropped or timed out.
+    pub proposals_failed: Counter,
+    /// `etcd_server_has_leader`.
+    pub has_leader: Gauge,
+    /// `etcd_server_is_leader`.
+    pub is_leader: Gauge,
+    /// `etcd_server_is_learner`.
+    pub is_learner: Gauge,
+    /// `etcd_server_leader_changes_seen_total`.
+    pub leader_changes_seen: Counter,
+    /// `etcd_server_slow_apply_total`: commands slower than `--warning-apply-duration`.
+    pub slow_apply: Counter,
+    /// `etcd_server_apply_duration_seconds`.
+    pub apply_duration: ApplyDurations,
+    /// `etcd_mvcc_range_total`.
+    pub range: Counter,
+    /// `etcd_mvcc_put_total`.
+    pub put: Counter,
+    /// `etcd_mvcc_delete_total`.
+    pub delete: Counter,
+    /// `etcd_mvcc_txn_total`.
+    pub txn: Counter,
+    /// `etcd_debugging_mvcc_total_put_size_in_bytes`: keys and values of all puts.
+    pub put_size_bytes: Counter,
+    /// `etcd_mvcc_db_total_size_in_bytes`.
+    pub db_total_bytes: Gauge,
+    /// `etcd_mvcc_db_total_size_in_use_in_bytes`.
+    pub db_in_use_bytes: Gauge,
+    /// `etcd_debugging_mvcc_current_revision`.
+    pub current_revision: Gauge,
+    /// `etcd_debugging_mvcc_compact_revision`.
+    pub compact_revision: Gauge,
+    /// `etcd_debugging_mvcc_keys_total`.
+    pub keys: Gauge,
+    /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
+    pub grpc: GrpcMetrics,
+    pub(crate) health_success: Counter,
+    pub(crate) health_failures: Counter,
+    pub(crate) checks: [(&'static str, &'static str, CheckCounts); 5],
+    server_id: OnceLock<String>,
+    cluster_version: std::sync::Mutex<Option<String>>,
+    refresh: OnceLock<Refresh>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let disk = || Histogram::doubling(Duration::from_millis(1), 14);
+        let apply = || Histogram::doubling(Duration::from_micros(100), 20);
+        let check = |kind, name| (kind, name, CheckCounts::default());
+        Self {
+            wal_fsync: disk(),
+            wal_write_bytes: Counter::default(),
+            backend_commit: disk(),
+            proposals_committed: Gauge::default(),
+            proposals_applied: Gauge::default(),
+            proposals_pending: Gauge::zero(),
+            proposals_failed: Counter::default(),
+            has_leader: Gauge::default(),
+            is_leader: Gauge::default(),
+            is_learner: Gauge::default(),
+            leader_changes_seen: Counter::default(),
+            slow_apply: Counter::default(),
+            apply_duration: ApplyDurations(std::array::from_fn(|_| [apply(), apply()])),
+            range: Counter::default(),
+            put: Counter::default(),
+            delete: Counter::default(),
+            txn: Counter::default(),
+            put_size_bytes: Counter::default(),
+            db_total_bytes: Gauge::default(),
+            db_in_use_bytes: Gauge::default(),
+            current_revision: Gauge::default(),
+            compact_revision: Gauge::default(),
+            keys: Gauge::default(),
+            grpc: GrpcMetrics::new(),
+            health_success: Counter::default(),
+            health_failures: Counter::default(),
+            checks: [
+                check("livez", "serializable_read"),
+                check("readyz", "data_corruption"),
+                check("readyz", "serializable_read"),
+                check("readyz", "linearizable_read"),
+                check("readyz", "non_learner"),
+            ],
+            server_id: OnceLock::new(),
+            cluster_version: std::sync::Mutex::new(None),
+            refresh: OnceLock::new(),
+        }
+    }
+
+    /// Shows the member's id. Later calls change nothing: a process is one member.
+    pub fn set_server_id(&self, id: u64) {
+        let _ = self.server_id.set(format!("{id:x}"));
+    }
+
+    /// Shows the cluster version, as `major.minor`.
+    pub fn set_cluster_version(&self, version: &str) {
+        *self.cluster_version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(version.to_owned());
+    }
+
+    /// Called before every scrape: the place to set gauges that are cheaper to ask for than to keep. The first
+    /// call wins.
+    pub fn on_scrape(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
+        let _ = self.refresh.set(Box::new(refresh));
+    }
+
+    /// The page of a scrape.
+    #[must_use]
+    pub fn render(&self) -> String {
+        if let Some(refresh) = self.refresh.get() {
+            refresh(self);
+        }
+        render::page(self)
+    }
+}

@@ -1,0 +1,163 @@
+//! Every family of the page: its name, type and help line, in the order of their names.
+
+use std::sync::PoisonError;
+
+use super::text::Page;
+use super::{ApplyOp, Metrics, process};
+use crate::config::ETCD_VERSION;
+
+pub(crate) fn page(metrics: &Metrics) -> String {
+    let mut page = Page::default();
+    versions(&mut page, metrics);
+    store(&mut page, metrics);
+    disk(&mut page, metrics);
+    proposals(&mut page, metrics);
+    health(&mut page, metrics);
+    let grpc = &metrics.grpc;
+    let received = "Bytes of messages received from gRPC clients";
+    page.counter("etcd_network_client_grpc_received_bytes_total", received, &grpc.received_bytes);
+    let sent = "Bytes of messages sent to gRPC clients";
+    page.counter("etcd_network_client_grpc_sent_bytes_total", sent, &grpc.sent_bytes);
+    grpc.render(&mut page);
+    process::render(&mut page);
+    page.finish()
+}
+
+fn versions(page: &mut Page, metrics: &Metrics) {
+    let cluster = metrics.cluster_version.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(version) = cluster {
+        page.family("etcd_cluster_version", "gauge", "1, with the version that the members agreed on")
+            .sample(&[("cluster_version", &version)], 1);
+    }
+    if let Some(id) = metrics.server_id.get() {
+        page.family("etcd_server_id", "gauge", "1, with the id of this member")
+            .sample(&[("server_id", id)], 1);
+    }
+    page.family("etcd_server_version", "gauge", "1, with the version whose API this server speaks")
+        .sample(&[("server_version", ETCD_VERSION)], 1);
+}
+
+fn store(page: &mut Page, metrics: &Metrics) {
+    let compacted = "Revision of the last compaction";
+    page.gauge("etcd_debugging_mvcc_compact_revision", compacted, &metrics.compact_revision);
+    page.gauge("etcd_debugging_mvcc_current_revision", "Current revision", &metrics.current_revision);
+    page.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist", &metrics.keys);
+    // A gauge in etcd too, though it only grows.
+    page.family(
+        "etcd_debugging_mvcc_total_put_size_in_bytes",
+        "gauge",
+        "Bytes of keys and values of all puts",
+    )
+    .sample(&[], metrics.put_size_bytes.get());
+    page.gauge(
+        "etcd_mvcc_db_total_size_in_bytes",
+        "Bytes that the store takes on disk",
+        &metrics.db_total_bytes,
+    );
+    let in_use = "Bytes of what the store holds";
+    page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", in_use, &metrics.db_in_use_bytes);
+    page.counter("etcd_mvcc_delete_total", "Deletes seen by this member", &metrics.delete);
+    page.counter("etcd_mvcc_put_total", "Puts seen by this member", &metrics.put);
+    page.counter("etcd_mvcc_range_total", "Ranges seen by this member", &metrics.range);
+    page.counter(
+        "etcd_mvcc_txn_total",
+        "Transactions of several operations seen by this member",
+        &metrics.txn,
+    );
+}
+
+fn disk(page: &mut Page, metrics: &Metrics) {
+    let commit = "Time to commit a batch of applied commands to the store";
+    page.histogram("etcd_disk_backend_commit_duration_seconds", commit, &metrics.backend_commit);
+    page.histogram("etcd_disk_wal_fsync_duration_seconds", "Time to sync the raft log", &metrics.wal_fsync);
+    page.family("etcd_disk_wal_write_bytes_total", "gauge", "Bytes written to the raft log")
+        .sample(&[], metrics.wal_write_bytes.get());
+}
+
+fn proposals(page: &mut Page, metrics: &Metrics) {
+    let name = "etcd_server_apply_duration_seconds";
+    let shown = |op: ApplyOp, success: usize| &metrics.apply_duration.0[op as usize][success];
+    let used = || {
+        let pairs = ApplyOp::ALL.into_iter().flat_map(|op| [(op, 0), (op, 1)]);
+        pairs.filter(|(op, success)| shown(*op, *success).count() > 0)
+    };
+    if used().next().is_some() {
+        let mut family = page.family(name, "histogram", "Time to apply a command");
+        for (op, success) in used() {
+            let outcome = if success == 1 { "true" } else { "false" };
+            let labels = [("op", op.label()), ("success", outcome), ("version", "v3")];
+            family.histogram(&labels, shown(op, success));
+        }
+    }
+    page.gauge("etcd_server_has_leader", "1 if there is a leader", &metrics.has_leader);
+    page.gauge("etcd_server_is_leader", "1 if this member leads", &metrics.is_leader);
+    page.gauge("etcd_server_is_learner", "1 if this member is a learner", &metrics.is_learner);
+    let changes = "Changes of leader seen by this member";
+    page.counter("etcd_server_leader_changes_seen_total", changes, &metrics.leader_changes_seen);
+    let applied = "Proposals applied by this member";
+    page.gauge("etcd_server_proposals_applied_total", applied, &metrics.proposals_applied);
+    page.gauge("etcd_server_proposals_committed_total", "Proposals committed", &metrics.proposals_committed);
+    page.counter("etcd_server_proposals_failed_total", "Proposals that failed", &metrics.proposals_failed);
+    page.gauge("etcd_server_proposals_pending", "Proposals not answered yet", &metrics.proposals_pending);
+    let slow = "Commands that took longer to apply than the warning threshold";
+    page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);
+}
+
+fn health(page: &mut Page, metrics: &Metrics) {
+    page.counter(
+        "etcd_server_health_failures",
+        "Answers of /health that were false",
+        &metrics.health_failures,
+    );
+    page.counter("etcd_server_health_success", "Answers of /health that were true", &metrics.health_success);
+    let used = || metrics.checks.iter().filter(|(_, _, counts)| counts.last.get().is_some());
+    if used().next().is_none() {
+        return;
+    }
+    let mut family = page.family("etcd_server_healthcheck", "gauge", "Last outcome of a probe");
+    for (kind, name, counts) in used() {
+        family.sample(&[("name", name), ("type", kind)], counts.last.get().unwrap_or(0));
+    }
+    let mut family = page.family("etcd_server_healthchecks_total", "counter", "Outcomes of a probe");
+    for (kind, name, counts) in used() {
+        for (status, count) in [("error", &counts.error), ("success", &counts.success)] {
+            if count.get() > 0 {
+                family.sample(&[("name", name), ("status", status), ("type", kind)], count.get());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_family_has_one_head_and_unmeasured_gauges_are_absent() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render().contains("etcd_server_has_leader"));
+        metrics.on_scrape(|metrics| metrics.has_leader.set_bool(true));
+        metrics.apply_duration.observe(ApplyOp::Txn, true, Duration::from_micros(5));
+        metrics.set_server_id(0x2e);
+        metrics.set_cluster_version("3.7");
+        let page = metrics.render();
+        for line in [
+            "etcd_server_has_leader 1",
+            "etcd_server_id{server_id=\"2e\"} 1",
+            "etcd_cluster_version{cluster_version=\"3.7\"} 1",
+            "etcd_server_apply_duration_seconds_bucket{op=\"Txn\",success=\"true\",version=\"v3\",le=\"0.0001\"} 1",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"} 0",
+            "grpc_server_started_total{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is missing");
+        }
+        let mut heads = BTreeSet::new();
+        for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            assert!(heads.insert(name), "{name} twice");
+        }
+        assert!(!page.contains("v3lockpb"), "a service that nobody has called");
+    }
+}
