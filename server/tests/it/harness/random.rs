@@ -27,8 +27,8 @@ impl Random {
         self.next().is_multiple_of(n)
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[usize::try_from(self.next() % of.len() as u64).unwrap()]
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.next() % of.len() as u64).unwrap()]
     }
 }
 

@@ -1,0 +1,188 @@
+//! Draws requests: mostly legal, some odd, some illegal.
+
+use bytes::Bytes;
+use ketch_proto::etcdserverpb::compare::TargetUnion;
+use ketch_proto::etcdserverpb::request_op::Request as Op;
+use ketch_proto::etcdserverpb::*;
+
+use crate::harness::random::Random;
+
+/// Few keys, so that requests meet; with bytes at both ends, and a prefix of each other.
+const KEYS: [&[u8]; 10] = [b"a", b"aa", b"ab", b"b", b"b\0", b"c/1", b"c/2", b"\0", b"\xff", b"\xff\xff"];
+
+/// Ends of ranges: none, "from here on", between keys, before most keys.
+const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"b", b"c/", b"c0", b"zz", b"\xff\xff\xff", b"\0\0"];
+
+/// How deep transactions are nested at most.
+const DEPTH_MAX: u32 = 3;
+
+/// A request to the KV service.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Range(RangeRequest),
+    Put(PutRequest),
+    Delete(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compact(CompactionRequest),
+}
+
+/// The source of requests. It follows the store's revision, so as to ask for interesting ones.
+#[derive(Debug)]
+pub(super) struct Generator {
+    random: Random,
+    revision: i64,
+    compacted: i64,
+    values: u64,
+}
+
+impl Generator {
+    pub(super) fn new(seed: u64) -> Generator {
+        Generator { random: Random::new(seed), revision: 1, compacted: 0, values: 0 }
+    }
+
+    /// Takes note of an answer's revision; 0 means that the request was refused.
+    pub(super) fn learn(&mut self, request: &Request, revision: i64) {
+        self.revision = self.revision.max(revision);
+        if let (Request::Compact(request), true) = (request, revision > 0) {
+            self.compacted = request.revision;
+        }
+    }
+
+    pub(super) fn request(&mut self) -> Request {
+        match self.random.between(0, 99) {
+            0..35 => Request::Put(self.put()),
+            35..65 => Request::Range(self.range()),
+            65..75 => Request::Delete(self.delete()),
+            75..98 => Request::Txn(self.txn(1)),
+            _ => Request::Compact(self.compact()),
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        if self.random.one_in(40) { Bytes::new() } else { Bytes::from_static(self.random.pick(&KEYS)) }
+    }
+
+    fn end(&mut self) -> Bytes {
+        Bytes::from_static(self.random.pick(&ENDS))
+    }
+
+    /// Around the compacted, the current and impossible revisions.
+    fn revision(&mut self) -> i64 {
+        match self.random.between(0, 9) {
+            0 => self.compacted + self.random.between(-2, 2),
+            1 => self.revision + self.random.between(-3, 2),
+            2 => self.random.pick(&[-1, 1, i64::MAX, i64::MIN]),
+            _ => self.random.between(self.compacted, self.revision),
+        }
+    }
+
+    /// Mostly 0, which switches a field off.
+    fn rare_revision(&mut self) -> i64 {
+        if self.random.one_in(8) { self.revision() } else { 0 }
+    }
+
+    /// One of `legal` values, now and then one that the enum does not know.
+    fn choice(&mut self, legal: i64) -> i32 {
+        let high = if self.random.one_in(60) { legal + 1 } else { legal - 1 };
+        let value = i32::try_from(self.random.between(0, high)).unwrap();
+        if self.random.one_in(400) { -1 } else { value }
+    }
+
+    fn range(&mut self) -> RangeRequest {
+        let sorted = self.random.one_in(3);
+        RangeRequest {
+            key: self.key(),
+            range_end: self.end(),
+            limit: if self.random.one_in(3) { self.random.between(-1, 4) } else { 0 },
+            revision: if self.random.one_in(3) { self.revision() } else { 0 },
+            sort_order: if sorted { self.choice(3) } else { 0 },
+            sort_target: if sorted { self.choice(5) } else { 0 },
+            serializable: self.random.one_in(4),
+            keys_only: self.random.one_in(4),
+            count_only: self.random.one_in(6),
+            min_mod_revision: self.rare_revision(),
+            max_mod_revision: self.rare_revision(),
+            min_create_revision: self.rare_revision(),
+            max_create_revision: self.rare_revision(),
+        }
+    }
+
+    fn put(&mut self) -> PutRequest {
+        let ignore_value = self.random.one_in(12);
+        let ignore_lease = self.random.one_in(12);
+        self.values += 1;
+        // Few values, so that sorting by value meets equal ones.
+        let value = if self.random.one_in(10) { String::new() } else { format!("v{}", self.values % 17) };
+        PutRequest {
+            key: self.key(),
+            value: if ignore_value && !self.random.one_in(5) { Bytes::new() } else { value.into() },
+            lease: if self.random.one_in(30) { self.random.between(-1, 7) } else { 0 },
+            prev_kv: self.random.one_in(3),
+            ignore_value,
+            ignore_lease,
+        }
+    }
+
+    fn delete(&mut self) -> DeleteRangeRequest {
+        // Small ranges: otherwise nothing is ever left to read.
+        let range_end = if self.random.one_in(4) { self.end() } else { Bytes::new() };
+        DeleteRangeRequest { key: self.key(), range_end, prev_kv: self.random.one_in(2) }
+    }
+
+    fn compact(&mut self) -> CompactionRequest {
+        let revision = match self.random.between(0, 3) {
+            0 => self.revision(),
+            _ => self.random.between(self.compacted, self.revision.min(self.compacted + 60)),
+        };
+        CompactionRequest { revision, physical: self.random.one_in(2) }
+    }
+
+    fn txn(&mut self, depth: u32) -> TxnRequest {
+        let compares = self.random.between(0, 3);
+        let branch = |generator: &mut Generator| {
+            // Now and then more operations than a transaction may have.
+            let many = depth == 1 && generator.random.one_in(150);
+            let count =
+                if many { generator.random.between(127, 130) } else { generator.random.between(0, 3) };
+            (0..count).map(|number| generator.op(depth, many, number)).collect()
+        };
+        TxnRequest {
+            compare: (0..compares).map(|_| self.compare()).collect(),
+            success: branch(self),
+            failure: branch(self),
+        }
+    }
+
+    fn op(&mut self, depth: u32, many: bool, number: i64) -> RequestOp {
+        if many {
+            // Different keys, so that only their number can be wrong.
+            let put = PutRequest { key: format!("many/{number}").into(), ..Default::default() };
+            return RequestOp { request: Some(Op::RequestPut(put)) };
+        }
+        let request = match self.random.between(0, 99) {
+            0..40 => Some(Op::RequestPut(self.put())),
+            40..70 => Some(Op::RequestRange(self.range())),
+            70..85 => Some(Op::RequestDeleteRange(self.delete())),
+            85..99 if depth < DEPTH_MAX => Some(Op::RequestTxn(self.txn(depth + 1))),
+            85..99 => Some(Op::RequestRange(self.range())),
+            _ => None,
+        };
+        RequestOp { request }
+    }
+
+    fn compare(&mut self) -> Compare {
+        let target = self.choice(5);
+        // The operand belongs to the target, mostly.
+        let operand = if self.random.one_in(10) { self.random.between(0, 5) } else { i64::from(target) };
+        let target_union = match operand {
+            0 => Some(TargetUnion::Version(self.random.between(0, 4))),
+            1 => Some(TargetUnion::CreateRevision(self.revision())),
+            2 => Some(TargetUnion::ModRevision(self.revision())),
+            3 => Some(TargetUnion::Value(format!("v{}", self.random.between(0, 16)).into())),
+            4 => Some(TargetUnion::Lease(self.random.between(0, 1))),
+            _ => None,
+        };
+        let range_end = if self.random.one_in(5) { self.end() } else { Bytes::new() };
+        Compare { result: self.choice(4), target, key: self.key(), range_end, target_union }
+    }
+}
