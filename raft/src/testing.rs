@@ -1,0 +1,71 @@
+//! Hooks for the script driver: the pieces that [`Node::persisted`] and [`Node::apply_conf_change`] are made of,
+//! one by one. Not for owners: the order is theirs to get wrong.
+
+use crate::error::Fault;
+use crate::lanes::Mark;
+use crate::message::Message;
+use crate::node::Node;
+use crate::ready::PersistToken;
+use crate::storage::Storage;
+use crate::types::{EntryId, Index, Term};
+
+pub use crate::membership::{enter_joint, leave_joint, simple};
+
+/// What a batch's durability means, not yet carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Term the batch was handed out in.
+    pub term: Term,
+    /// The end of the log then, when some of it was not durable.
+    pub last: Option<EntryId>,
+    /// The snapshot in the batch.
+    pub snapshot: Option<Index>,
+}
+
+impl<S: Storage> Node<S> {
+    /// Sets the ticks until the next election.
+    pub fn set_election_wait(&mut self, ticks: u32) {
+        self.core.election_wait = ticks;
+    }
+
+    /// The messages that wait for the batch of `token`, those to this member included.
+    pub fn waiting_for(&self, token: &PersistToken) -> Vec<Message> {
+        let batch = self.lanes.batches.iter().find(|batch| batch.number == token.number);
+        batch.map(|batch| batch.promises.clone()).unwrap_or_default()
+    }
+
+    /// What is to be reported once the batch of `token` is durable.
+    pub fn report_of(&self, token: &PersistToken) -> Option<Report> {
+        let batch = self.lanes.batches.iter().find(|batch| batch.number == token.number)?;
+        let Mark { term, last } = batch.mark?;
+        Some(Report { term, last, snapshot: batch.snapshot.as_ref().map(|meta| meta.index) })
+    }
+
+    /// Takes the batch of `token` out of the lane without its consequences.
+    pub fn forget_batch(&mut self, token: PersistToken) {
+        self.lanes.batches.retain(|batch| batch.number != token.number);
+    }
+
+    /// One promise to this member came true.
+    ///
+    /// # Errors
+    /// A fault.
+    pub fn step_own(&mut self, message: Message) -> Result<(), Fault> {
+        let outcome = self.keep_promise(message);
+        outcome.map_err(|fault| self.stop(fault))
+    }
+
+    /// A batch's report arrived.
+    ///
+    /// # Errors
+    /// A fault.
+    pub fn step_report(&mut self, report: &Report) -> Result<(), Fault> {
+        if let Some(last) = report.last {
+            self.core.stable(report.term, last);
+        }
+        match report.snapshot {
+            Some(index) => self.core.installed(index).map_err(|fault| self.stop(fault)),
+            None => Ok(()),
+        }
+    }
+}
