@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
 pub use instrument::{Counter, Gauge, Histogram};
+pub(crate) use process::file_limit;
 pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
 pub use text::CONTENT_TYPE;
 
