@@ -2,6 +2,7 @@
 
 mod change;
 mod changer;
+mod preview;
 mod restore;
 
 pub use change::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, Transition};
