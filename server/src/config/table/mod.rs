@@ -136,7 +136,7 @@ impl Flag {
     }
 
     pub(crate) fn empty_means_unchanged(&self) -> bool {
-        matches!(self.kind, Kind::Urls | Kind::Origins)
+        self.kind == Kind::Urls
     }
 
     pub(crate) fn default_value(&self) -> Value {
