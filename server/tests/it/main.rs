@@ -13,5 +13,6 @@ mod crash;
 mod flags;
 >>>>>>> bef327a (config: 440 command lines judged beside the real etcd, same codes, same words)
 mod harness;
+mod process;
 mod script;
 mod wire;
