@@ -7,11 +7,8 @@
 //!   `skipped:` and why.
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the message")]
 
-<<<<<<< HEAD
 mod crash;
-=======
 mod flags;
->>>>>>> bef327a (config: 440 command lines judged beside the real etcd, same codes, same words)
 mod harness;
 mod process;
 mod script;
