@@ -47,7 +47,7 @@ pub(super) struct Change {
 }
 
 /// Everything known, over all lives of the process.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct History {
     /// What each key must hold now.
     pub(super) keys: BTreeMap<String, Held>,

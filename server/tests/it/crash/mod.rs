@@ -13,6 +13,7 @@
 //! `KETCH_KILLS=300 cargo test --release -p ketch-server --test it crash::kills -- --nocapture`
 
 mod check;
+mod damage;
 mod history;
 mod kills;
 mod life;

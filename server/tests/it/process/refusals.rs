@@ -93,8 +93,21 @@ fn an_empty_or_foreign_directory() {
 
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("data")).unwrap();
-    fs::write(dir.path().join("data").join("letter.txt"), "dear reader").unwrap();
-    refusal(&instance(dir.path())).assert_clear(&["data", "letter.txt"]);
+    fs::write(dir.path().join("data").join("log"), "dear diary").unwrap();
+    refusal(&instance(dir.path())).assert_clear(&["data", "log", "KETCH"]);
+}
+
+#[test]
+fn a_directory_of_an_unknown_format() {
+    if !programs::is_ketch() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = instance(dir.path());
+    server.start().kill();
+    let marker = server.data_dir.join("KETCH");
+    ketch_wal::blob::write(&ketch_wal::RealDisk, &marker, b"ketch data directory, format 7\n").unwrap();
+    refusal(&server).assert_clear(&["data", "format", "7"]);
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! What a crash of the machine, or a bad disk, leaves behind.
+//!
+//! * A tail of the raft log that was written but never synced may be lost at any byte: the member starts and
+//!   has everything that it acknowledged before.
+//! * A flipped bit in what must have been synced is damage: the member says so and does not serve.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Runtime;
+
+use crate::harness::process::{Instance, READY, copy_dir};
+use crate::harness::programs;
+use crate::harness::random::{Random, number_from_env};
+
+use super::check::check;
+use super::history::History;
+use super::life::{End, connect, live, see};
+
+/// Places at which the tail is cut, and bits that are flipped.
+const CUTS: u64 = 12;
+const FLIPS: u64 = 24;
+
+/// A killed member and what its clients know.
+struct Dead {
+    dir: tempfile::TempDir,
+    server: Instance,
+    history: History,
+    random: Random,
+    runtime: Runtime,
+}
+
+impl Dead {
+    /// A member that died after so many acknowledged requests.
+    fn after(answers: u64) -> Dead {
+        let seed = number_from_env("KETCH_SEED", 1);
+        println!("KETCH_SEED={seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let server = Instance::new(programs::ketch(), dir.path().join("data"));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut dead = Dead { dir, server, history: History::default(), random: Random::new(seed), runtime };
+        dead.live(answers);
+        dead
+    }
+
+    /// One more life of the same member.
+    fn live(&mut self, answers: u64) {
+        let process = self.server.start();
+        self.runtime.block_on(async {
+            check(&mut connect(&self.server).await, &mut self.history, &mut self.random).await;
+            let (events, sights) = live(&self.server, process, &mut self.random, answers, End::Kill).await;
+            self.history.record(events);
+            self.history.sights = sights;
+        });
+    }
+
+    /// The member in another directory; everything that `history` knows must be there.
+    fn must_start(&mut self, data_dir: &Path, history: &History) {
+        let server = Instance { data_dir: data_dir.to_owned(), ..self.server.clone() };
+        let _process = server.start();
+        let mut history = history.clone();
+        self.runtime.block_on(async {
+            check(&mut connect(&server).await, &mut history, &mut self.random).await;
+        });
+    }
+}
+
+#[test]
+fn an_unsynced_tail_may_end_anywhere() {
+    if !programs::is_ketch() {
+        return;
+    }
+    let mut dead = Dead::after(120);
+    let (early, late) = (dead.dir.path().join("early"), dead.server.data_dir.clone());
+    copy_dir(&late, &early);
+    let history = dead.history.clone();
+    dead.live(60);
+    // As if nothing of the second life had been synced: its log is cut, and the store, which is never ahead of
+    // the log, is still what it was.
+    let segment = written_segment(&late.join("log"));
+    let name = segment.file_name().unwrap().to_owned();
+    let (before, after) = (fs::read(early.join("log").join(&name)).unwrap(), fs::read(&segment).unwrap());
+    let start = before.iter().zip(&after).position(|(one, other)| one != other).unwrap();
+    let end = written_len(&after);
+    assert!(start >= written_len(&before), "the second life rewrote what the first had written");
+    for number in 0..CUTS {
+        let cut = start + usize::try_from(dead.random.next() % (end - start) as u64).unwrap();
+        println!("log written from {start} to {end}, cut at {cut}");
+        let dir = dead.dir.path().join(format!("cut{number}"));
+        copy_dir(&late, &dir);
+        fs::remove_dir_all(dir.join("store")).unwrap();
+        copy_dir(&early.join("store"), &dir.join("store"));
+        let mut log = after.clone();
+        log[cut..].fill(0);
+        fs::write(dir.join("log").join(&name), log).unwrap();
+        dead.must_start(&dir, &history);
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_refused() {
+    if !programs::is_ketch() {
+        return;
+    }
+    let mut dead = Dead::after(150);
+    dead.live(50);
+    let data = dead.server.data_dir.clone();
+    let segment = written_segment(&data.join("log"));
+    let name = segment.file_name().unwrap().to_owned();
+    let intact = fs::read(&segment).unwrap();
+    // The last batch cannot be told from a torn one; there are some hundred before it.
+    let end = written_len(&intact) * 9 / 10;
+    let history = dead.history.clone();
+    let mut refused = 0;
+    for number in 0..FLIPS {
+        let at = usize::try_from(dead.random.next() % end as u64).unwrap();
+        if intact[at] == 0 {
+            continue; // Mostly the unused rest of a header.
+        }
+        let dir = dead.dir.path().join(format!("flip{number}"));
+        copy_dir(&data, &dir);
+        let mut log = intact.clone();
+        log[at] ^= 1 << dead.random.between(0, 7);
+        fs::write(dir.join("log").join(&name), log).unwrap();
+        let server = Instance { data_dir: dir.clone(), ..dead.server.clone() };
+        let mut process = server.spawn();
+        if process.await_line(READY) {
+            drop(process);
+            // Then it must not have been needed.
+            dead.must_start(&dir, &history);
+            continue;
+        }
+        let status = process.wait();
+        assert_eq!(status.code(), Some(1), "byte {at}: {}", process.log());
+        assert!(!process.log().contains("panicked"), "byte {at}: {}", process.log());
+        let reason = process.log().lines().filter(|line| line.contains("log")).count();
+        assert!(reason > 0, "byte {at}: no reason given: {}", process.log());
+        refused += 1;
+    }
+    assert!(refused >= FLIPS / 2, "only {refused} flips were refused");
+}
+
+#[test]
+fn a_flipped_bit_in_the_store_is_never_served() {
+    if !programs::is_ketch() {
+        return;
+    }
+    let mut dead = Dead::after(150);
+    // A life that ends in order syncs the store.
+    let mut process = dead.server.start();
+    dead.runtime.block_on(async {
+        check(&mut connect(&dead.server).await, &mut dead.history, &mut dead.random).await;
+    });
+    process.signal("TERM");
+    process.wait();
+    let files: Vec<PathBuf> = files(&dead.server.data_dir.join("store"));
+    for number in 0..FLIPS {
+        let dir = dead.dir.path().join(format!("flip{number}"));
+        copy_dir(&dead.server.data_dir, &dir);
+        let file = &files[usize::try_from(dead.random.next() % files.len() as u64).unwrap()];
+        let target = dir.join(file.strip_prefix(&dead.server.data_dir).unwrap());
+        let mut bytes = fs::read(&target).unwrap();
+        let written = written_len(&bytes);
+        if written == 0 {
+            continue;
+        }
+        let at = usize::try_from(dead.random.next() % written as u64).unwrap();
+        bytes[at] ^= 1 << dead.random.between(0, 7);
+        fs::write(&target, bytes).unwrap();
+        let server = Instance { data_dir: dir, ..dead.server.clone() };
+        let mut process = server.spawn();
+        if !process.await_line(READY) {
+            assert_eq!(process.wait().code(), Some(1), "{}", process.log());
+            continue;
+        }
+        // It serves: what it shows is right, or it fails.
+        dead.runtime.block_on(async {
+            if let Ok(sight) = see(&mut connect(&server).await, 0).await {
+                assert_eq!(sight.keys, dead.history.keys, "{}, byte {at}", target.display());
+            }
+        });
+    }
+}
+
+#[test]
+fn damaged_small_files_are_named() {
+    if !programs::is_ketch() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Instance::new(programs::ketch(), dir.path().join("data"));
+    server.start().kill();
+    for name in ["KETCH", "identity", "boot"] {
+        let path = server.data_dir.join(name);
+        let intact = fs::read(&path).unwrap();
+        for at in [0, intact.len() / 2, intact.len() - 1] {
+            let mut bytes = intact.clone();
+            bytes[at] ^= 4;
+            fs::write(&path, bytes).unwrap();
+            crate::process::refusal(&server).assert_clear(&["data", name]);
+        }
+        fs::write(&path, intact).unwrap();
+    }
+    server.start();
+}
+
+/// The one segment of the log that has been written to; spares hold zeroes only.
+fn written_segment(log: &Path) -> PathBuf {
+    let written: Vec<PathBuf> =
+        files(log).into_iter().filter(|path| written_len(&fs::read(path).unwrap()) > 4096).collect();
+    assert_eq!(written.len(), 1, "a small log has one written segment: {written:?}");
+    written[0].clone()
+}
+
+/// Up to the last byte that is not zero.
+fn written_len(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// All files below a folder, in order.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
