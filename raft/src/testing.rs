@@ -7,7 +7,7 @@ use crate::message::Message;
 use crate::node::Node;
 use crate::ready::PersistToken;
 use crate::storage::Storage;
-use crate::types::{EntryId, Index, Term};
+use crate::types::{EntryId, SnapshotMeta, Term};
 
 pub use crate::membership::{enter_joint, leave_joint, simple};
 
@@ -19,10 +19,22 @@ pub struct Report {
     /// The end of the log then, when some of it was not durable.
     pub last: Option<EntryId>,
     /// The snapshot in the batch.
-    pub snapshot: Option<Index>,
+    pub snapshot: Option<SnapshotMeta>,
+}
+
+impl Report {
+    /// The snapshot in the batch.
+    pub fn snapshot_meta(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
+    }
 }
 
 impl<S: Storage> Node<S> {
+    /// Campaigns without the refusals of [`Node::campaign`] that etcd does not have.
+    pub fn hup(&mut self) {
+        self.act(|core| crate::tick::ignore_refusal(core.hup(false)));
+    }
+
     /// Sets the ticks until the next election.
     pub fn set_election_wait(&mut self, ticks: u32) {
         self.core.election_wait = ticks;
@@ -38,7 +50,7 @@ impl<S: Storage> Node<S> {
     pub fn report_of(&self, token: &PersistToken) -> Option<Report> {
         let batch = self.lanes.batches.iter().find(|batch| batch.number == token.number)?;
         let Mark { term, last } = batch.mark?;
-        Some(Report { term, last, snapshot: batch.snapshot.as_ref().map(|meta| meta.index) })
+        Some(Report { term, last, snapshot: batch.snapshot.clone() })
     }
 
     /// Takes the batch of `token` out of the lane without its consequences.
@@ -63,8 +75,8 @@ impl<S: Storage> Node<S> {
         if let Some(last) = report.last {
             self.core.stable(report.term, last);
         }
-        match report.snapshot {
-            Some(index) => self.core.installed(index).map_err(|fault| self.stop(fault)),
+        match &report.snapshot {
+            Some(meta) => self.core.installed(meta.index).map_err(|fault| self.stop(fault)),
             None => Ok(()),
         }
     }
