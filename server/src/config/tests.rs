@@ -249,3 +249,38 @@ fn logger_options() {
         assert_eq!(refused(&[arg], &[]), (1, message.to_owned()));
     }
 }
+
+/// The flag rows of `docs/compat.md`, as the table says they are.
+fn documented_rows() -> String {
+    let mut rows = "| flag | default | status | note |\n| --- | --- | --- | --- |\n".to_owned();
+    for flag in table::all() {
+        let (status, note) = match flag.status {
+            table::Status::Works => ("done", ""),
+            table::Status::Differs(why) => ("differs", why),
+            table::Status::NoEffect(why) => ("differs: no effect", why),
+            table::Status::NotYet => ("missing", ""),
+            table::Status::Ignored => ("done", "accepted and ignored"),
+        };
+        let default = if flag.default.is_empty() { String::new() } else { format!("`{}`", flag.default) };
+        rows.push_str(&format!("| `--{}` | {default} | {status} | {note} |\n", flag.name));
+    }
+    rows
+}
+
+#[test]
+fn the_document_has_the_tables_rows() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md");
+    let Ok(document) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is not part of this package", path.display());
+        return;
+    };
+    let found = document
+        .split_once("<!-- flags: begin -->\n")
+        .and_then(|(_, rest)| rest.split_once("<!-- flags: end -->"));
+    let expected = documented_rows();
+    assert_eq!(
+        found.map(|(rows, _)| rows),
+        Some(expected.as_str()),
+        "docs/compat.md should hold:\n{expected}"
+    );
+}

@@ -209,7 +209,59 @@ impl GrpcMetrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    /// A file of the workspace; `None`, said aloud, in a package that was taken out of it.
+    fn read(path: &str) -> Option<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let text = fs::read_to_string(&path).ok();
+        if text.is_none() {
+            eprintln!("skipped: there is no {}", path.display());
+        }
+        text
+    }
+
+    /// Every `"/service/method"` literal.
+    fn paths_in(source: &str) -> BTreeSet<&str> {
+        let literals = source.split('"').filter_map(|text| text.strip_prefix('/'));
+        literals
+            .filter(|text| text.contains('.') && text.matches('/').count() == 1 && !text.contains(' '))
+            .collect()
+    }
+
+    fn paths() -> BTreeSet<&'static str> {
+        METHODS.iter().map(|(path, _)| path.trim_start_matches('/')).collect()
+    }
+
+    #[test]
+    fn the_list_is_that_of_the_generated_services() {
+        let mut generated = String::new();
+        for file in ["etcdserverpb", "grpc.health.v1", "v3electionpb", "v3lockpb"] {
+            let Some(source) = read(&format!("../proto/src/gen/{file}.rs")) else { return };
+            generated.push_str(&source);
+        }
+        assert_eq!(paths(), paths_in(&generated));
+    }
+
+    #[test]
+    fn the_document_says_of_every_rpc_whether_it_is_served() {
+        let Some(document) = read("../docs/compat.md") else { return };
+        let section = document.split("\n## ").find(|part| part.starts_with("RPCs")).unwrap();
+        let rows: BTreeMap<&str, &str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+            .filter_map(|(path, rest)| Some((path, rest.split_once(" |")?.0)))
+            .collect();
+        assert_eq!(rows.keys().copied().collect::<BTreeSet<_>>(), paths());
+        let Some(router) = read("src/api/router.rs") else { return };
+        let served: BTreeSet<&str> =
+            rows.iter().filter(|(_, status)| **status != "missing").map(|(path, _)| *path).collect();
+        assert_eq!(served, paths_in(&router));
+    }
 
     #[test]
     fn every_path_is_found() {

@@ -160,4 +160,45 @@ mod tests {
         }
         assert!(!page.contains("v3lockpb"), "a service that nobody has called");
     }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_document_lists_every_family_and_no_other() {
+        let metrics = Metrics::new();
+        for gauge in [
+            &metrics.proposals_committed,
+            &metrics.proposals_applied,
+            &metrics.has_leader,
+            &metrics.is_leader,
+            &metrics.is_learner,
+            &metrics.db_total_bytes,
+            &metrics.db_in_use_bytes,
+            &metrics.current_revision,
+            &metrics.compact_revision,
+            &metrics.keys,
+            &metrics.checks[0].2.last,
+        ] {
+            gauge.set(1);
+        }
+        metrics.apply_duration.observe(ApplyOp::Put, true, Duration::ZERO);
+        metrics.set_server_id(1);
+        metrics.set_cluster_version("3.7");
+        let page = metrics.render();
+        let families: BTreeSet<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .map(|(name, _)| name)
+            .collect();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md");
+        let Ok(document) = std::fs::read_to_string(&path) else {
+            eprintln!("skipped: {} is not part of this package", path.display());
+            return;
+        };
+        let section = document.split("<!-- metrics: begin -->").nth(1).unwrap();
+        let section = section.split("<!-- metrics: end -->").next().unwrap();
+        let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+        let listed: BTreeSet<&str> =
+            names.flat_map(|(names, _)| names.split(", ")).map(|name| name.trim_matches('`')).collect();
+        assert_eq!(listed, families);
+    }
 }

@@ -12,6 +12,9 @@ use crate::harness::programs;
 /// A verdict: exit code, and the message of a refusal.
 type Verdict = (i32, String);
 
+/// Arguments and variables.
+type Invocation = (Vec<String>, Vec<(&'static str, &'static str)>);
+
 /// What ketch makes of an invocation. A configuration that stands is carried on to the bootstrap.
 fn by_ketch(args: &[String], env: &[(&str, &str)]) -> Verdict {
     let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -56,15 +59,13 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn compare(cases: &[(Vec<String>, Vec<(&str, &str)>)]) {
+fn compare(cases: &[Invocation]) {
     let mut wrong = Vec::new();
     // Two at a time: most of a case is etcd's start.
     thread::scope(|scope| {
         let halves = cases.chunks(cases.len().div_ceil(2).max(1)).map(|half| {
             scope.spawn(|| {
-                let differs = |(args, env): &&(Vec<String>, Vec<(&str, &str)>)| {
-                    by_ketch(args, env) != by_etcd(args, env)
-                };
+                let differs = |(args, env): &&Invocation| by_ketch(args, env) != by_etcd(args, env);
                 half.iter().filter(differs).collect::<Vec<_>>()
             })
         });
