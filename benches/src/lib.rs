@@ -2,12 +2,16 @@
 //!
 //! * [`load`]: drives any etcd endpoint and measures rate and latency; the binary `ketch-load` is its face.
 //! * [`versus`]: runs servers one after the other on the same machine and compares; the binary `versus`.
+//! * [`restart`]: how long a server needs to be ready again; the binary `restart`.
+//! * [`programs`]: which servers are compared, and where their data goes.
 //! * [`server`]: a server process under test, started, awaited and stopped.
 //! * [`usage`]: processor time and memory of a process, from `/proc`.
-//! * [`args`]: the command lines of both binaries.
+//! * [`args`]: the command lines of the binaries.
 
 pub mod args;
 pub mod load;
+pub mod programs;
+pub mod restart;
 pub mod server;
 pub mod usage;
 pub mod versus;

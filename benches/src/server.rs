@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -38,8 +38,18 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    url: String,
-    _dir: TempDir,
+    program: Program,
+    ports: [u16; 2],
+    dir: TempDir,
+}
+
+/// How a process is made to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// SIGKILL: as in a crash.
+    Kill,
+    /// SIGTERM: as a supervisor does it.
+    Terminate,
 }
 
 impl Server {
@@ -50,33 +60,36 @@ impl Server {
     /// The program cannot be run, ends early or is not ready in time; the text has its last log lines.
     pub fn start(program: &Program, root: &Path) -> io::Result<Server> {
         let dir = tempfile::Builder::new().prefix("ketch-versus-").tempdir_in(root)?;
-        let [client, peer] = free_ports()?;
-        let url = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let mut child = Command::new(&program.path)
-            .args(["--name", "bench", "--log-level", "info"])
-            .args([OsStr::new("--data-dir"), dir.path().join("data").as_os_str()])
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("bench={peer}")])
-            .args(&program.flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
-        let log = child.stderr.take();
-        let server = Server { child, url, _dir: dir };
-        match log {
-            Some(log) => await_ready(log, &program.name)?,
-            None => return Err(io::Error::other("no log to read")),
+        let ports = free_ports()?;
+        let child = spawn(program, dir.path(), ports)?;
+        Ok(Server { child, program: program.clone(), ports, dir })
+    }
+
+    /// Ends the process, starts it again on the same data and returns how long the start took, from the
+    /// spawn to the ready line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn restart(&mut self, end: End) -> io::Result<Duration> {
+        if end == End::Terminate {
+            let pid = libc::pid_t::try_from(self.pid()).map_err(io::Error::other)?;
+            // SAFETY: a plain system call; the process is our child and was not waited for yet.
+            if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        } else {
+            self.child.kill()?;
         }
-        Ok(server)
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = spawn(&self.program, self.dir.path(), self.ports)?;
+        Ok(start.elapsed())
     }
 
     /// Where clients connect.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> String {
+        url(self.ports[0])
     }
 
     /// Process id.
@@ -88,8 +101,44 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing is read from it any more, so there is no reason to let it close its files.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Starts the process and waits until it is ready.
+fn spawn(program: &Program, dir: &Path, [client, peer]: [u16; 2]) -> io::Result<Child> {
+    let (client, peer) = (url(client), url(peer));
+    let mut child = Command::new(&program.path)
+        .args(["--name", "bench", "--log-level", "info"])
+        .args([OsStr::new("--data-dir"), dir.join("data").as_os_str()])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("bench={peer}")])
+        .args(&program.flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
+    let ready = match child.stderr.take() {
+        Some(log) => await_ready(log, &program.name),
+        None => Err(io::Error::other("no log to read")),
+    };
+    match ready {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            end(&mut child);
+            Err(error)
+        }
     }
 }
 

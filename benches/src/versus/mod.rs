@@ -126,7 +126,7 @@ fn measure_one(
 ) -> io::Result<Outcome> {
     let server = Server::start(&setup.programs[program], root)?;
     let base = Plan {
-        endpoints: vec![server.url().to_owned()],
+        endpoints: vec![server.url()],
         key_space: setup.key_space,
         value_size: setup.value_size,
         ..Plan::default()
