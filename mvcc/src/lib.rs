@@ -1,1 +1,34 @@
 //! A log-structured multi-version revision store with watches and checkpoints.
+
+mod background;
+mod checkpoint;
+mod compaction;
+pub mod encoding;
+mod error;
+mod hash;
+mod index;
+mod log;
+mod options;
+mod query;
+mod read;
+mod recovery;
+mod revision;
+mod ring;
+mod shared;
+mod store;
+mod tables;
+mod types;
+mod version;
+mod watch;
+mod write;
+
+pub use background::Background;
+pub use error::{CompactError, Fault, FaultKind, OpenError, ReadError};
+pub use options::Options;
+pub use read::{Iter, Reader, View};
+pub use revision::Revision;
+pub use store::{CompactionProgress, Progress, Store};
+pub use tables::{Table, TableId};
+pub use types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes, SortOrder, SortTarget};
+pub use watch::hub::Hub;
+pub use write::{Deleted, Previous, WriteTxn};

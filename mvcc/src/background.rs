@@ -1,0 +1,125 @@
+//! The duties that block: syncing, finding the dead, checkpoints, rewriting. One call is one slice.
+
+use std::sync::{Arc, TryLockError};
+
+use crate::checkpoint::Checkpoints;
+use crate::compaction::Scan;
+use crate::error::Fault;
+use crate::index::Tree;
+use crate::log::rewrite::Rewriter;
+use crate::shared::{Shared, lock};
+use crate::store::Progress;
+use crate::types::Applied;
+
+/// The state of all duties; one thread at a time has it.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) scan: Scan,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) rewriter: Rewriter,
+    /// The log's byte counter at the last sync.
+    synced_bytes: u64,
+}
+
+/// A handle to a store's blocking duties, for a thread beside the writer's. Clones are handles to the same store.
+#[derive(Clone, Debug)]
+pub struct Background {
+    shared: Arc<Shared>,
+}
+
+impl Background {
+    pub(crate) fn new(shared: Arc<Shared>) -> Background {
+        Background { shared }
+    }
+
+    /// Does a slice of each duty that is due: gives back old roots, writes back and syncs the log, carries compaction
+    /// and checkpoints on, rewrites segments. `budget` is the number of index nodes, changes or entries one slice may
+    /// look at; a few hundred to a few thousand keep a slice below a millisecond, syncs aside. When another thread is
+    /// inside, there is nothing to do for this one.
+    ///
+    /// # Errors
+    /// A [`Fault`], which also stops the store's writer and readers.
+    pub fn step(&self, budget: usize) -> Result<Progress, Fault> {
+        self.shared.check()?;
+        let mut state = match self.shared.background.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Progress::Idle),
+        };
+        state.step(&self.shared, budget.max(1)).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// Makes everything committed so far durable.
+    ///
+    /// # Errors
+    /// A [`Fault`]: the disk refused, and nothing is known about what was not durable before.
+    pub fn sync(&self) -> Result<Applied, Fault> {
+        self.shared.check()?;
+        sync(&self.shared).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// Writes a checkpoint now and waits for it, so that the next start has nothing to replay.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk.
+    pub fn checkpoint(&self) -> Result<(), Fault> {
+        self.shared.check()?;
+        let mut state = lock(&self.shared.background);
+        state.checkpoint(&self.shared).map_err(|fault| self.shared.fail(fault))
+    }
+}
+
+fn sync(shared: &Shared) -> Result<Applied, Fault> {
+    let upto = shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
+    Ok(lock(&shared.durability).advance(upto))
+}
+
+impl State {
+    pub(crate) fn new(scan: Scan, checkpoints: Checkpoints) -> State {
+        State { scan, checkpoints, ..State::default() }
+    }
+
+    fn step(&mut self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {
+        if shared.options.read_only {
+            return Ok(Progress::Idle);
+        }
+        let mut more = self.dismantle(shared, budget);
+        more |= self.write_back(shared, budget)?;
+        // A checkpoint takes the marks of the dead as they are between two searches.
+        if !self.checkpoints.begin_if_due(shared, &self.scan, &self.rewriter)? {
+            more |= self.scan.step(shared, budget)? == Progress::More;
+        }
+        more |= self.checkpoints.step(shared, budget)? == Progress::More;
+        more |= self.rewriter.step(shared, &self.checkpoints, budget)? == Progress::More;
+        Ok(if more { Progress::More } else { Progress::Idle })
+    }
+
+    fn checkpoint(&mut self, shared: &Shared) -> Result<(), Fault> {
+        const BUDGET: usize = 4096;
+        while self.scan.at_rest().is_none() {
+            self.scan.step(shared, BUDGET)?;
+        }
+        self.checkpoints.begin(shared, &self.scan)?;
+        while self.checkpoints.step(shared, BUDGET)? == Progress::More {}
+        Ok(())
+    }
+
+    fn dismantle(&self, shared: &Shared, budget: usize) -> bool {
+        // The trees are taken out, so that the writer is not kept from adding to the list.
+        let mut loose = std::mem::take(&mut *lock(&shared.loose));
+        Tree::dismantle(&mut loose, budget);
+        let more = !loose.is_empty();
+        shared.let_go(loose);
+        more
+    }
+
+    fn write_back(&mut self, shared: &Shared, budget: usize) -> Result<bool, Fault> {
+        let progress = shared.log.wal.step(budget).map_err(Fault::log("write back the revision log"))?;
+        let written = shared.log.wal.stats().bytes;
+        if written - self.synced_bytes >= shared.options.sync_bytes {
+            self.synced_bytes = written;
+            sync(shared)?;
+        }
+        Ok(progress == ketch_wal::Progress::More)
+    }
+}

@@ -1,0 +1,228 @@
+//! Saving a frozen root, a slice at a time. Writers never wait: the root is copied on write like any reader's.
+//!
+//! Order on disk: the log is synced through the root; the file is written beside the old one and synced; then it is
+//! renamed into place and the folder synced. A crash before the rename leaves the old checkpoint, whose log is complete,
+//! because nothing is dropped from the log that the checkpoint in place does not know to be dead.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ketch_wal::{DiskFile, Position, SegmentId};
+
+use super::format::{self, Header};
+use crate::compaction::Scan;
+use crate::error::Fault;
+use crate::log::rewrite::Rewriter;
+use crate::log::segment::Dead;
+use crate::shared::{Root, Shared};
+use crate::store::Progress;
+
+/// What is known of the checkpoint in place, and the one in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// The log's end at the checkpoint in place; the start of the log when there is none.
+    pub(crate) end: Position,
+    /// Versions ever written, and the compaction point physically reached, as of the checkpoint in place.
+    pub(crate) versions: u64,
+    pub(crate) done: i64,
+    /// The dead that the checkpoint in place knows: only these may be dropped.
+    pub(crate) dead: HashMap<SegmentId, Dead>,
+    making: Option<Making>,
+}
+
+#[derive(Debug)]
+struct Making {
+    root: Arc<Root>,
+    header: Header,
+    dead: HashMap<SegmentId, Dead>,
+    file: Arc<dyn DiskFile>,
+    temporary: PathBuf,
+    offset: u64,
+    chunks: u64,
+    /// The key to go on from.
+    next: Option<Vec<u8>>,
+    synced: bool,
+}
+
+impl Checkpoints {
+    /// No checkpoint in place.
+    pub(crate) fn none() -> Checkpoints {
+        Checkpoints { done: -1, ..Checkpoints::default() }
+    }
+
+    /// The checkpoint in place has this header and knows these dead.
+    pub(crate) fn at(header: &Header, dead: HashMap<SegmentId, Dead>) -> Checkpoints {
+        Checkpoints {
+            end: header.end,
+            versions: header.written.versions,
+            done: header.physical.done,
+            dead,
+            making: None,
+        }
+    }
+
+    /// Begins a checkpoint when enough has happened since the last one. True while the search for the dead must wait,
+    /// because the checkpoint is taken between two searches.
+    pub(crate) fn begin_if_due(
+        &mut self,
+        shared: &Shared,
+        scan: &Scan,
+        rewriter: &Rewriter,
+    ) -> Result<bool, Fault> {
+        if self.making.is_some() || scan.at_rest().is_none() || rewriter.is_busy() {
+            return Ok(false);
+        }
+        let root = shared.root.get();
+        let tail = root.written.versions.saturating_sub(self.versions);
+        let grown = tail >= shared.options.checkpoint_versions.max(root.tree.count().entries / 4);
+        // A finished search whose dead would be worth dropping needs a checkpoint that knows them.
+        let found = scan.at_rest().is_some_and(|physical| physical.done > self.done)
+            && Rewriter::is_worthwhile(shared, |segment| segment.dead().count);
+        if grown || found {
+            self.begin(shared, scan)?;
+        }
+        Ok(false)
+    }
+
+    /// Begins a checkpoint of the newest root.
+    pub(crate) fn begin(&mut self, shared: &Shared, scan: &Scan) -> Result<(), Fault> {
+        let Some(physical) = scan.at_rest() else { return Ok(()) };
+        let root = shared.root.get();
+        let header = Header {
+            end: root.end,
+            revision: root.revision,
+            compacted: root.compacted,
+            applied: root.applied,
+            written: root.written,
+            physical,
+            keys: root.tree.count().entries,
+        };
+        let set = shared.log.set();
+        let dead = set.segments().iter().map(|segment| (segment.id(), segment.dead().clone()));
+        let dead: HashMap<SegmentId, Dead> = dead.filter(|(_, dead)| dead.count > 0).collect();
+        let temporary = shared.dir.join(super::TEMPORARY);
+        match shared.disk.remove(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Fault::io("remove", &temporary)(error));
+            }
+            _ => {}
+        }
+        let file = shared.disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
+        let mut making = Making {
+            root,
+            header,
+            dead,
+            file,
+            temporary,
+            offset: 0,
+            chunks: 0,
+            next: Some(Vec::new()),
+            synced: false,
+        };
+        making.write_head()?;
+        self.making = Some(making);
+        Ok(())
+    }
+
+    /// Writes up to `budget` entries of the checkpoint in the making, or finishes it.
+    pub(crate) fn step(&mut self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {
+        let Some(making) = &mut self.making else { return Ok(Progress::Idle) };
+        if making.next.is_some() {
+            making.write_keys(budget)?;
+        } else if !making.synced {
+            making.sync(shared)?;
+        } else {
+            making.put_in_place(shared)?;
+            if let Some(done) = self.making.take() {
+                self.end = done.header.end;
+                self.versions = done.header.written.versions;
+                self.done = done.header.physical.done;
+                self.dead = done.dead;
+                shared.let_go(Arc::into_inner(done.root).map(|root| root.tree));
+            }
+        }
+        Ok(Progress::More)
+    }
+}
+
+impl Making {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.file.write_at(self.offset, bytes).map_err(Fault::io("write", &self.temporary))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, content: &[u8]) -> Result<(), Fault> {
+        let mut out = Vec::with_capacity(format::CHUNK_HEADER + content.len());
+        format::chunk(self.chunks, content, &mut out);
+        self.chunks += 1;
+        self.write(&out)
+    }
+
+    /// Everything but the keys.
+    fn write_head(&mut self) -> Result<(), Fault> {
+        let mut out = format::MAGIC.to_vec();
+        out.extend_from_slice(&format::VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        self.write(&out)?;
+        let mut content = Vec::new();
+        self.header.encode(&mut content);
+        self.write_chunk(&content)?;
+        let mut marked: Vec<SegmentId> = self.dead.keys().copied().collect();
+        marked.sort_unstable();
+        for id in marked {
+            content.clear();
+            format::encode_dead(id, &self.dead[&id], &mut content);
+            self.write_chunk(&content)?;
+        }
+        let root = Arc::clone(&self.root);
+        for (id, table) in root.tables.iter() {
+            content.clear();
+            content.extend_from_slice(&[format::TABLE, id.0]);
+            for (key, value) in table.iter() {
+                format::encode_table_entry(key, value, &mut content);
+            }
+            self.write_chunk(&content)?;
+        }
+        Ok(())
+    }
+
+    fn write_keys(&mut self, budget: usize) -> Result<(), Fault> {
+        let from = self.next.take().unwrap_or_default();
+        let root = Arc::clone(&self.root);
+        let mut content = vec![format::KEYS];
+        for (written, (key, head)) in root.tree.iter_from(&from).enumerate() {
+            if written >= budget {
+                self.next = Some(key.to_vec());
+                break;
+            }
+            format::encode_key(key, head, &mut content);
+        }
+        self.write_chunk(&content)?;
+        let (start, len) = (self.offset.saturating_sub(content.len() as u64), content.len() as u64);
+        // Written back as it grows, so that the sync at the end is short.
+        self.file.write_back(start, len).map_err(Fault::io("write back", &self.temporary))?;
+        if self.next.is_none() {
+            self.write_chunk(&[format::END])?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, shared: &Shared) -> Result<(), Fault> {
+        if shared.log.wal.durable_upto() < self.header.end && !shared.options.unsafe_no_sync {
+            shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
+        }
+        if !shared.options.unsafe_no_sync {
+            self.file.sync().map_err(Fault::io("sync", &self.temporary))?;
+        }
+        self.synced = true;
+        Ok(())
+    }
+
+    fn put_in_place(&self, shared: &Shared) -> Result<(), Fault> {
+        let path = shared.dir.join(super::FILE);
+        shared.disk.rename(&self.temporary, &path).map_err(Fault::io("rename", &self.temporary))?;
+        shared.disk.sync_dir(&shared.dir).map_err(Fault::io("sync", &shared.dir))
+    }
+}

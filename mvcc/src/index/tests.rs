@@ -1,0 +1,122 @@
+//! The tree against `BTreeMap`.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::{Head, Tree};
+use crate::revision::Revision;
+use crate::types::KeyRange;
+
+fn head(main: i64, live: bool) -> Head {
+    Head {
+        revision: Revision::new(main, 0),
+        create_revision: i64::from(live) * main,
+        version: i64::from(live),
+        ..Head::default()
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+
+    fn key(&mut self, space: u64) -> Vec<u8> {
+        let n = self.below(space);
+        match n % 5 {
+            0 => format!("{n}").into_bytes(),
+            1 => vec![(n % 251) as u8; n as usize % 300],
+            _ => n.to_be_bytes().to_vec(),
+        }
+    }
+}
+
+fn assert_same(tree: &Tree, plain: &BTreeMap<Vec<u8>, Head>, random: &mut Random) {
+    assert!(tree.iter_from(b"").eq(plain.iter().map(|(k, h)| (&k[..], h))));
+    assert!(tree.iter_back_from(None).eq(plain.iter().rev().map(|(k, h)| (&k[..], h))));
+    for _ in 0..20 {
+        let (start, end) = (random.key(900), random.key(900));
+        assert_eq!(tree.get(&start), plain.get(&start));
+        let range = KeyRange::Span { start: start.clone().into(), end: Some(Bytes::from(end.clone())) };
+        let inside: Vec<_> = plain.iter().filter(|(k, _)| range.contains(k)).collect();
+        let count = tree.count_in(&range);
+        assert_eq!(count.entries, inside.len() as u64);
+        assert_eq!(count.live, inside.iter().filter(|(_, h)| h.is_live()).count() as u64);
+        let from = plain.range::<[u8], _>((Bound::Included(&start[..]), Bound::Unbounded));
+        assert!(tree.iter_from(&start).eq(from.map(|(k, h)| (&k[..], h))));
+        let until = plain.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(&end[..])));
+        assert!(tree.iter_back_from(Some(&end)).eq(until.rev().map(|(k, h)| (&k[..], h))));
+    }
+}
+
+#[test]
+fn random_changes_and_frozen_clones() {
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let (mut tree, mut plain) = (Tree::default(), BTreeMap::new());
+        let mut frozen: Vec<(Tree, BTreeMap<Vec<u8>, Head>)> = Vec::new();
+        for step in 0..4000i64 {
+            let key = random.key(900);
+            // Phases of growth and of shrinking, so that splits and merges both happen.
+            let removing = if (step / 1000) % 2 == 0 { 2 } else { 8 };
+            if random.below(10) < removing {
+                assert_eq!(tree.remove(&key), plain.remove(&key).is_some());
+            } else {
+                let new = head(step + 1, random.below(4) > 0);
+                tree.upsert(&key, |old| {
+                    assert_eq!(old, plain.get(&key));
+                    new.clone()
+                });
+                plain.insert(key, new);
+            }
+            if step % 400 == 0 {
+                frozen.push((tree.clone(), plain.clone()));
+            }
+        }
+        frozen.push((tree, plain));
+        for (tree, plain) in &frozen {
+            assert_same(tree, plain, &mut random);
+        }
+    }
+}
+
+#[test]
+fn built_trees_are_like_grown_ones_and_can_be_changed() {
+    for size in [0u32, 1, 27, 28, 29, 500, 5000] {
+        let mut builder = Tree::builder();
+        let mut plain = BTreeMap::new();
+        for i in 0..size {
+            builder.push(&i.to_be_bytes(), head(i64::from(i) + 1, i % 3 > 0));
+            plain.insert(i.to_be_bytes().to_vec(), head(i64::from(i) + 1, i % 3 > 0));
+        }
+        let mut tree = builder.finish();
+        let mut random = Random(u64::from(size));
+        assert_same(&tree, &plain, &mut random);
+        for step in 0..500 {
+            let key = random.key(900);
+            tree.upsert(&key, |_| head(step + 1, true));
+            plain.insert(key, head(step + 1, true));
+        }
+        assert_same(&tree, &plain, &mut random);
+    }
+}
+
+#[test]
+fn a_tree_is_taken_apart_in_steps() {
+    let mut tree = Tree::default();
+    for i in 0..10_000u32 {
+        tree.upsert(&i.to_be_bytes(), |_| head(1, true));
+    }
+    let kept = tree.clone();
+    let mut loose = vec![tree];
+    assert_eq!(Tree::dismantle(&mut loose, 10), 1, "a shared root is let go at once");
+    let mut loose = vec![kept];
+    assert_eq!(Tree::dismantle(&mut loose, 10), 10);
+    assert!(!loose.is_empty());
+    while Tree::dismantle(&mut loose, 100) > 0 {}
+}

@@ -1,0 +1,384 @@
+//! The ordered, counted index from key to its newest version; copied on write only where somebody else holds a node.
+//!
+//! A tree is one pointer. Cloning it is O(1) and gives a frozen copy: whoever writes next copies the nodes on its
+//! way that the clone still holds, and nothing else. Every inner node knows how many live keys each child has, so a
+//! count of any range takes two walks from the root.
+
+use std::sync::Arc;
+
+use super::node::{Child, Count, Head, Inner, Leaf, Node};
+use crate::types::KeyRange;
+
+/// See the file's comment.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    root: Child,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree { root: Child::new(Node::Leaf(Leaf::default())) }
+    }
+}
+
+/// What a change did below a node.
+struct Changed {
+    /// The node's new right neighbour, when it was split.
+    split: Option<(Vec<u8>, Child)>,
+    count: Count,
+}
+
+impl Tree {
+    /// How many entries and live keys there are.
+    pub(crate) fn count(&self) -> Count {
+        self.root.count
+    }
+
+    /// The newest version of `key`, which may be a tombstone.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Head> {
+        let mut node = &*self.root.node;
+        loop {
+            match node {
+                Node::Inner(inner) => node = &inner.children[inner.child_for(key)].node,
+                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|i| &leaf.heads[i]),
+            }
+        }
+    }
+
+    /// Puts what `change` makes of the present entry in its place. One walk from the root.
+    pub(crate) fn upsert(&mut self, key: &[u8], change: impl FnOnce(Option<&Head>) -> Head) {
+        let changed = upsert(&mut self.root.node, key, change);
+        self.root.count = changed.count;
+        if let Some((separator, right)) = changed.split {
+            let mut inner = Inner::default();
+            let left = std::mem::replace(&mut self.root, Child::new(Node::Leaf(Leaf::default())));
+            inner.separators.push(&[]);
+            inner.children.push(left);
+            inner.separators.push(&separator);
+            inner.children.push(right);
+            self.root = Child::new(Node::Inner(inner));
+        }
+    }
+
+    /// Takes the entry of `key` out; false when there was none.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        self.root.count = remove(&mut self.root.node, key);
+        // An inner root with a single child is one level too many.
+        while let Node::Inner(inner) = &*self.root.node {
+            if inner.children.len() != 1 {
+                break;
+            }
+            self.root = inner.children[0].clone();
+        }
+        true
+    }
+
+    /// How many entries and live keys lie in `range`. O(log n).
+    pub(crate) fn count_in(&self, range: &KeyRange) -> Count {
+        match range {
+            KeyRange::Single(key) => self
+                .get(key)
+                .map_or(Count::default(), |head| Count { entries: 1, live: u64::from(head.is_live()) }),
+            _ if range.is_empty() => Count::default(),
+            KeyRange::Span { start, end } => {
+                let below = self.below(start);
+                let until = end.as_ref().map_or(self.root.count, |end| self.below(end));
+                Count { entries: until.entries - below.entries, live: until.live - below.live }
+            }
+        }
+    }
+
+    /// How much lies below `key`.
+    fn below(&self, key: &[u8]) -> Count {
+        let mut sum = Count::default();
+        let mut node = &*self.root.node;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let at = inner.child_for(key);
+                    for child in &inner.children[..at] {
+                        sum.add(child.count);
+                    }
+                    node = &inner.children[at].node;
+                }
+                Node::Leaf(leaf) => {
+                    let (Ok(at) | Err(at)) = leaf.keys.search(key);
+                    sum.entries += at as u64;
+                    sum.live += leaf.heads[..at].iter().filter(|head| head.is_live()).count() as u64;
+                    return sum;
+                }
+            }
+        }
+    }
+
+    /// The entries at or above `start`, in order.
+    pub(crate) fn iter_from(&self, start: &[u8]) -> Iter<'_> {
+        let mut iter = Iter { stack: Vec::new(), leaf: None };
+        let mut node = &*self.root.node;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let at = inner.child_for(start);
+                    iter.stack.push((inner, at + 1));
+                    node = &inner.children[at].node;
+                }
+                Node::Leaf(leaf) => {
+                    let (Ok(at) | Err(at)) = leaf.keys.search(start);
+                    iter.leaf = Some((leaf, at));
+                    return iter;
+                }
+            }
+        }
+    }
+
+    /// The entries below `end` (all, when there is none), the greatest first.
+    pub(crate) fn iter_back_from(&self, end: Option<&[u8]>) -> IterBack<'_> {
+        let mut iter = IterBack { stack: Vec::new(), leaf: None };
+        let mut node = &*self.root.node;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let at = end.map_or(inner.children.len() - 1, |end| inner.child_for(end));
+                    iter.stack.push((inner, at));
+                    node = &inner.children[at].node;
+                }
+                Node::Leaf(leaf) => {
+                    let at = end.map_or(leaf.heads.len(), |end| match leaf.keys.search(end) {
+                        Ok(at) | Err(at) => at,
+                    });
+                    iter.leaf = Some((leaf, at));
+                    return iter;
+                }
+            }
+        }
+    }
+
+    /// Builds a tree from entries in ascending order.
+    pub(crate) fn builder() -> Builder {
+        Builder { leaf: Leaf::default(), leaves: Vec::new(), separators: Vec::new() }
+    }
+
+    /// Takes the tree apart, at most `budget` nodes now; what is left is in `loose`.
+    pub(crate) fn dismantle(loose: &mut Vec<Tree>, budget: usize) -> usize {
+        let mut nodes = 0;
+        while nodes < budget {
+            let Some(tree) = loose.pop() else { break };
+            nodes += 1;
+            if let Some(Node::Inner(inner)) = Arc::into_inner(tree.root.node) {
+                loose.extend(inner.children.into_iter().map(|root| Tree { root }));
+            }
+        }
+        nodes
+    }
+}
+
+fn upsert(node: &mut Arc<Node>, key: &[u8], change: impl FnOnce(Option<&Head>) -> Head) -> Changed {
+    let node = Arc::make_mut(node);
+    let at_end = match node {
+        Node::Leaf(leaf) => match leaf.keys.search(key) {
+            Ok(i) => {
+                leaf.heads[i] = change(Some(&leaf.heads[i]));
+                false
+            }
+            Err(i) => {
+                leaf.keys.insert(i, key);
+                leaf.heads.insert(i, change(None));
+                i + 1 == leaf.heads.len()
+            }
+        },
+        Node::Inner(inner) => {
+            let at = inner.child_for(key);
+            let changed = upsert(&mut inner.children[at].node, key, change);
+            inner.children[at].count = changed.count;
+            match changed.split {
+                None => return Changed { split: None, count: inner.count() },
+                Some((separator, right)) => {
+                    inner.separators.insert(at + 1, &separator);
+                    inner.children.insert(at + 1, right);
+                }
+            }
+            at + 2 == inner.children.len()
+        }
+    };
+    let split = node.split(at_end).map(|(separator, right)| (separator, Child::new(right)));
+    Changed { split, count: node.count() }
+}
+
+/// Removes `key`, which is there.
+fn remove(node: &mut Arc<Node>, key: &[u8]) -> Count {
+    let node = Arc::make_mut(node);
+    match node {
+        Node::Leaf(leaf) => {
+            if let Ok(i) = leaf.keys.search(key) {
+                leaf.keys.remove(i);
+                leaf.heads.remove(i);
+            }
+        }
+        Node::Inner(inner) => {
+            let at = inner.child_for(key);
+            inner.children[at].count = remove(&mut inner.children[at].node, key);
+            tidy(inner, at);
+        }
+    }
+    node.count()
+}
+
+/// Merges child `at`, which has just lost something, with a neighbour when both are small.
+fn tidy(inner: &mut Inner, at: usize) {
+    if inner.children[at].node.len() == 0 && inner.children.len() > 1 {
+        inner.children.remove(at);
+        inner.separators.remove(at);
+        return;
+    }
+    for left in [at.wrapping_sub(1), at] {
+        if left == usize::MAX || left + 1 >= inner.children.len() {
+            continue;
+        }
+        let right = left + 1;
+        if inner.children[left].node.fits_with(&inner.children[right].node) {
+            let gone = inner.children.remove(right);
+            Arc::make_mut(&mut inner.children[left].node).merge(&gone.node, inner.separators.get(right));
+            inner.children[left].count.add(gone.count);
+            inner.separators.remove(right);
+            return;
+        }
+    }
+}
+
+/// Entries in ascending order.
+pub(crate) struct Iter<'a> {
+    /// Inner nodes above the leaf and the child to visit next in each.
+    stack: Vec<(&'a Inner, usize)>,
+    leaf: Option<(&'a Leaf, usize)>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a [u8], &'a Head);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (leaf, at) = self.leaf.as_mut()?;
+            if *at < leaf.heads.len() {
+                *at += 1;
+                return Some((leaf.keys.get(*at - 1), &leaf.heads[*at - 1]));
+            }
+            self.leaf = self.next_leaf();
+        }
+    }
+}
+
+impl<'a> Iter<'a> {
+    fn next_leaf(&mut self) -> Option<(&'a Leaf, usize)> {
+        loop {
+            let (inner, at) = self.stack.last_mut()?;
+            match inner.children.get(*at) {
+                None => {
+                    self.stack.pop();
+                }
+                Some(child) => {
+                    *at += 1;
+                    match &*child.node {
+                        Node::Leaf(leaf) => return Some((leaf, 0)),
+                        Node::Inner(inner) => self.stack.push((inner, 0)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Entries in descending order.
+pub(crate) struct IterBack<'a> {
+    /// Inner nodes above the leaf and the number of children not yet visited in each.
+    stack: Vec<(&'a Inner, usize)>,
+    leaf: Option<(&'a Leaf, usize)>,
+}
+
+impl<'a> Iterator for IterBack<'a> {
+    type Item = (&'a [u8], &'a Head);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (leaf, left) = self.leaf.as_mut()?;
+            if *left > 0 {
+                *left -= 1;
+                return Some((leaf.keys.get(*left), &leaf.heads[*left]));
+            }
+            self.leaf = self.previous_leaf();
+        }
+    }
+}
+
+impl<'a> IterBack<'a> {
+    fn previous_leaf(&mut self) -> Option<(&'a Leaf, usize)> {
+        loop {
+            let (inner, left) = self.stack.last_mut()?;
+            if *left == 0 {
+                self.stack.pop();
+                continue;
+            }
+            *left -= 1;
+            match &*inner.children[*left].node {
+                Node::Leaf(leaf) => return Some((leaf, leaf.heads.len())),
+                Node::Inner(inner) => self.stack.push((inner, inner.children.len())),
+            }
+        }
+    }
+}
+
+/// Packs ascending entries into full nodes.
+pub(crate) struct Builder {
+    leaf: Leaf,
+    leaves: Vec<Child>,
+    separators: Vec<Vec<u8>>,
+}
+
+impl Builder {
+    /// Adds an entry; its key is greater than all before.
+    pub(crate) fn push(&mut self, key: &[u8], head: Head) {
+        use super::node::{KEY_BYTES_MAX, LEAF_MAX};
+        let full = self.leaf.heads.len() >= LEAF_MAX - 4 || self.leaf.keys.byte_len() >= KEY_BYTES_MAX / 2;
+        if full {
+            self.finish_leaf();
+        }
+        if self.leaf.heads.is_empty() {
+            self.leaf.heads.reserve_exact(LEAF_MAX - 4);
+        }
+        self.leaf.keys.push(key);
+        self.leaf.heads.push(head);
+    }
+
+    fn finish_leaf(&mut self) {
+        let mut leaf = std::mem::take(&mut self.leaf);
+        leaf.keys.shrink();
+        leaf.heads.shrink_to_fit();
+        self.separators.push(leaf.keys.get(0).to_vec());
+        self.leaves.push(Child::new(Node::Leaf(leaf)));
+    }
+
+    /// The tree of all entries.
+    pub(crate) fn finish(mut self) -> Tree {
+        use super::node::INNER_MAX;
+        if !self.leaf.heads.is_empty() {
+            self.finish_leaf();
+        }
+        let (mut level, mut separators) = (self.leaves, self.separators);
+        while level.len() > 1 {
+            let mut nodes = level.into_iter().zip(separators).peekable();
+            (level, separators) = (Vec::new(), Vec::new());
+            while nodes.peek().is_some() {
+                let mut inner = Inner::default();
+                for (child, separator) in nodes.by_ref().take(INNER_MAX - 2) {
+                    inner.children.push(child);
+                    inner.separators.push(&separator);
+                }
+                separators.push(inner.separators.get(0).to_vec());
+                level.push(Child::new(Node::Inner(inner)));
+            }
+        }
+        level.pop().map_or_else(Tree::default, |root| Tree { root })
+    }
+}

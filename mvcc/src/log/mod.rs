@@ -1,0 +1,183 @@
+//! The revision log: every version of every key, in the order of revisions, in segments of the write-ahead log.
+//!
+//! | file | lives there |
+//! | --- | --- |
+//! | `changes` | changes in the order of revisions |
+//! | `record` | the records' bytes |
+//! | `rows` | a segment's table of contents |
+//! | `segment` | what is known of a segment: its rows and which of its records are dead |
+//! | `rewrite` | copying what is still alive out of mostly dead segments |
+
+mod changes;
+pub(crate) mod record;
+pub(crate) mod rewrite;
+pub(crate) mod rows;
+pub(crate) mod segment;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ketch_wal::{Appended, Batch, BuiltSegment, Position, SegmentId, Wal};
+
+use crate::error::{Fault, FaultKind};
+use crate::index::publish::Cell;
+use crate::revision::Revision;
+use changes::Changes;
+use record::{Change, Row};
+use rows::Rows;
+use segment::{Segment, SegmentSet};
+
+/// The log and the way from a revision to its record.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) wal: Wal,
+    set: Cell<SegmentSet>,
+    /// Held while the set is changed: by the writer when a segment begins, by a rewrite when segments are replaced.
+    layout: Mutex<()>,
+    /// Held by a rewrite from before the log replaces segments until the set says so.
+    replacing: Mutex<()>,
+}
+
+impl Log {
+    pub(crate) fn new(wal: Wal, set: SegmentSet) -> Log {
+        Log { wal, set: Cell::new(Arc::new(set)), layout: Mutex::default(), replacing: Mutex::default() }
+    }
+
+    /// The segments there are now.
+    pub(crate) fn set(&self) -> Arc<SegmentSet> {
+        self.set.get()
+    }
+
+    /// Puts another list of segments in place of the present one.
+    pub(crate) fn change_set(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
+        let _alone = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.set().segments().to_vec();
+        change(&mut segments);
+        drop(self.set.set(Arc::new(SegmentSet::new(segments))));
+    }
+
+    /// Puts `built` in place of the segments `old`, atomically over a crash; `new` is how it is read from then on.
+    pub(crate) fn replace(
+        &self,
+        old: &[SegmentId],
+        built: Vec<BuiltSegment>,
+        new: Option<Arc<Segment>>,
+    ) -> Result<(), Fault> {
+        let _alone = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wal.replace(old, built).map_err(Fault::log("replace segments"))?;
+        self.change_set(|segments| {
+            let at = segments.iter().position(|segment| old.contains(&segment.id())).unwrap_or(0);
+            segments.retain(|segment| !old.contains(&segment.id()));
+            if let Some(new) = new {
+                segments.insert(at, new);
+            }
+        });
+        Ok(())
+    }
+
+    /// Appends `batch`, whose first `revisions.len()` records are the changes of these revisions.
+    pub(crate) fn append(
+        &self,
+        batch: &mut Batch,
+        revisions: impl Iterator<Item = Revision>,
+    ) -> Result<Appended, Fault> {
+        let appended = self.wal.append(batch).map_err(Fault::log("append to the revision log"))?;
+        let mut set = self.set();
+        for (revision, &position) in revisions.zip(batch.positions()) {
+            if set.last().is_none_or(|last| last.id() != position.segment()) {
+                // The log went on to a segment of its own accord: a batch greater than what was left.
+                self.change_set(|segments| segments.push(Segment::active(position.segment())));
+                set = self.set();
+            }
+            let row = Row { revision, offset: position.offset() as u32 };
+            let room = match set.last().map(|last| last.rows()) {
+                Some(Rows::Active(rows)) => rows.push(row),
+                _ => false,
+            };
+            if !room {
+                return Err(Fault::new(FaultKind::Misuse { rule: "a segment holds at most 2^32 revisions" }));
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Closes the active segment with its table of contents and begins a new one.
+    pub(crate) fn seal(&self) -> Result<(), Fault> {
+        let set = self.set();
+        let Some(active) = set.last().filter(|active| active.rows().len() > 0) else { return Ok(()) };
+        let mut footer = Batch::new();
+        let chunks = rows::footer_chunks(active.rows());
+        footer.push(record::FOOTER, &[&(active.rows().len() as u64).to_le_bytes()]);
+        for chunk in &chunks {
+            footer.push(record::ROWS, &[chunk]);
+        }
+        let sealed = self.wal.seal(&mut footer).map_err(Fault::log("seal a segment"))?;
+        let rows = self.footer(sealed.footer)?;
+        let sealed = Arc::new(active.with_rows(rows));
+        self.change_set(|segments| {
+            segments.pop();
+            segments.push(sealed);
+            segments.extend(self.wal.segments().last().map(|info| Segment::active(info.id)));
+        });
+        Ok(())
+    }
+
+    /// Reads the footer that begins at `position`.
+    pub(crate) fn footer(&self, position: Position) -> Result<Rows, Fault> {
+        read_footer(&self.wal, position)
+    }
+
+    /// The change of `revision`, checksum verified; `None` when the log does not have it.
+    pub(crate) fn find(&self, revision: Revision) -> Result<Option<Change>, Fault> {
+        loop {
+            let set = self.set();
+            let Some(position) = set.locate(revision) else { return Ok(None) };
+            match self.wal.read(position) {
+                Ok(record) => {
+                    let change = Change::decode(record.kind, &record.data);
+                    return match change.filter(|change| change.revision == revision) {
+                        Some(change) => Ok(Some(change)),
+                        None => Err(Fault::new(FaultKind::Malformed { what: "change", position })),
+                    };
+                }
+                Err(error) => {
+                    // Rewritten between the two steps? Then the new place is in the new set, once the rewrite is done.
+                    drop(self.replacing.lock().unwrap_or_else(PoisonError::into_inner));
+                    if Arc::ptr_eq(&set, &self.set()) {
+                        return Err(Fault::log("read a revision")(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All changes from revision `from` up to and including main revision `to`, in order.
+    pub(crate) fn changes(&self, from: Revision, to: i64) -> Changes<'_> {
+        Changes::new(self, from, to)
+    }
+
+    /// The change of `revision`, which the caller knows to be there.
+    pub(crate) fn read(&self, revision: Revision) -> Result<Change, Fault> {
+        self.find(revision)?.ok_or_else(|| Fault::new(FaultKind::Missing { revision }))
+    }
+}
+
+/// Reads a footer: its head, then its rows.
+pub(crate) fn read_footer(wal: &Wal, position: Position) -> Result<Rows, Fault> {
+    let malformed = || Fault::new(FaultKind::Malformed { what: "footer", position });
+    let head = wal.read(position).map_err(Fault::log("read a footer"))?;
+    let len = record::u64_at(&head.data, 0).filter(|_| head.kind == record::FOOTER).ok_or_else(malformed)?;
+    let len = usize::try_from(len).map_err(|_| malformed())?;
+    let (mut chunks, mut found) = (Vec::new(), 0);
+    for next in wal.iter(position).skip(1) {
+        if found >= len {
+            break;
+        }
+        let next = next.map_err(Fault::log("read a footer"))?;
+        if next.kind != record::ROWS || next.position.segment() != position.segment() {
+            return Err(malformed());
+        }
+        found += next.data.len() / record::ROW_BYTES;
+        chunks.push(next.data);
+    }
+    if found == len { Ok(Rows::Sealed { chunks, len }) } else { Err(malformed()) }
+}

@@ -1,0 +1,141 @@
+//! What is known of a segment: where its revisions lie, and which of them are dead.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ketch_wal::{Position, SegmentId};
+
+use super::rows::{ActiveRows, Rows};
+use crate::revision::Revision;
+
+/// Which records of a segment no read can ask for any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dead {
+    /// One bit a row.
+    pub(crate) bits: Vec<u64>,
+    /// How many are set.
+    pub(crate) count: u64,
+}
+
+impl Dead {
+    /// Marks row `i`; false when it was marked before.
+    pub(crate) fn mark(&mut self, i: usize) -> bool {
+        if self.bits.len() <= i / 64 {
+            self.bits.resize(i / 64 + 1, 0);
+        }
+        let bit = 1 << (i % 64);
+        let fresh = self.bits[i / 64] & bit == 0;
+        self.bits[i / 64] |= bit;
+        self.count += u64::from(fresh);
+        fresh
+    }
+
+    pub(crate) fn is_marked(&self, i: usize) -> bool {
+        self.bits.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
+    }
+}
+
+/// One segment. The marks are shared by its successive forms: active, then sealed.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    id: SegmentId,
+    rows: Rows,
+    dead: Arc<Mutex<Dead>>,
+}
+
+impl Segment {
+    pub(crate) fn new(id: SegmentId, rows: Rows) -> Segment {
+        Segment { id, rows, dead: Arc::default() }
+    }
+
+    /// A segment that is being appended to, still empty.
+    pub(crate) fn active(id: SegmentId) -> Arc<Segment> {
+        Arc::new(Segment::new(id, Rows::Active(ActiveRows::default())))
+    }
+
+    /// The same segment with another form of its rows.
+    pub(crate) fn with_rows(&self, rows: Rows) -> Segment {
+        Segment { id: self.id, rows, dead: Arc::clone(&self.dead) }
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.rows, Rows::Sealed { .. })
+    }
+
+    pub(crate) fn dead(&self) -> MutexGuard<'_, Dead> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first(&self) -> Option<Revision> {
+        self.rows.get(0).map(|row| row.revision)
+    }
+
+    /// Where an offset of this segment lies in the log.
+    pub(crate) fn position(&self, offset: u32) -> Position {
+        Position::from_u64(self.id.0 << 32 | u64::from(offset))
+    }
+}
+
+/// All segments in the order of their revisions, the active one last.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentSet {
+    segments: Vec<Arc<Segment>>,
+}
+
+impl SegmentSet {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>) -> SegmentSet {
+        SegmentSet { segments }
+    }
+
+    pub(crate) fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    pub(crate) fn last(&self) -> Option<&Arc<Segment>> {
+        self.segments.last()
+    }
+
+    /// The number of the segment that has `revision` if anyone does; an empty segment has none and comes last.
+    fn holder(&self, revision: Revision) -> Option<usize> {
+        let behind = |segment: &Arc<Segment>| segment.first().is_some_and(|first| first <= revision);
+        self.segments.partition_point(behind).checked_sub(1)
+    }
+
+    /// The segment and row of `revision`.
+    pub(crate) fn find(&self, revision: Revision) -> Option<(&Arc<Segment>, usize)> {
+        let segment = &self.segments[self.holder(revision)?];
+        segment.rows.find(revision).map(|(row, _)| (segment, row))
+    }
+
+    pub(crate) fn locate(&self, revision: Revision) -> Option<Position> {
+        let segment = &self.segments[self.holder(revision)?];
+        segment.rows.find(revision).map(|(_, row)| segment.position(row.offset))
+    }
+
+    /// The place of the first row at or above `revision`, as (segment, row) numbers.
+    pub(crate) fn seek(&self, revision: Revision) -> (usize, usize) {
+        let segment = self.holder(revision).unwrap_or(0);
+        let row = self.segments.get(segment).map_or(0, |segment| segment.rows.below(revision));
+        (segment, row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_count_once() {
+        let mut dead = Dead::default();
+        assert!(dead.mark(70) && !dead.mark(70) && dead.mark(0));
+        assert!(dead.is_marked(70) && dead.is_marked(0) && !dead.is_marked(1) && !dead.is_marked(1000));
+        assert_eq!(dead.count, 2);
+    }
+}

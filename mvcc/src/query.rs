@@ -1,0 +1,138 @@
+//! A range request: limit, filters, order and count exactly as etcd combines them.
+
+use crate::error::Fault;
+use crate::types::{KeyRange, KeyValue, Query, RangeResult, SortOrder, SortTarget};
+use crate::version::{Snapshot, Version};
+
+/// How a query wants its answer ordered, after etcd's rules for what is left unsaid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// As stored.
+    Key,
+    KeyDescending,
+    By(SortTarget, SortOrder),
+}
+
+fn order(query: &Query) -> Order {
+    match query.sort {
+        None | Some((SortTarget::Key, SortOrder::None | SortOrder::Ascend)) => Order::Key,
+        Some((SortTarget::Key, SortOrder::Descend)) => Order::KeyDescending,
+        Some((target, order)) => Order::By(target, order),
+    }
+}
+
+/// Answers `query` at the snapshot's revision; the caller fills in the header's revision.
+pub(crate) fn range(snapshot: &Snapshot<'_>, query: &Query) -> Result<RangeResult, Fault> {
+    let mut result = RangeResult::default();
+    if query.count_only {
+        result.count = snapshot.count(&query.range)?;
+        return Ok(result);
+    }
+    let order = order(query);
+    // etcd applies the limit while it fetches unless it has to filter or to sort by an order that was asked for; then
+    // one key-value more than the limit is fetched, to know whether there is more.
+    let sorts = matches!(order, Order::By(_, SortOrder::Ascend | SortOrder::Descend));
+    let fetch_all = query.limit == 0 || query.has_filters() || sorts;
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let fetch = if fetch_all { usize::MAX } else { limit.saturating_add(1) };
+
+    let mut versions = fetch_versions(snapshot, &query.range, fetch, order == Order::KeyDescending)?;
+    // What was fetched whole has been counted by it.
+    result.count =
+        if versions.len() < fetch { versions.len() as u64 } else { snapshot.count(&query.range)? };
+    if query.has_filters() {
+        versions.retain(|version| query.passes(version.create_revision, version.revision.main));
+    }
+    if let Order::By(target, order) = order {
+        sort(snapshot, &mut versions, target, order)?;
+    }
+    if query.limit > 0 && versions.len() > limit {
+        versions.truncate(limit);
+        result.more = true;
+    }
+    result.kvs = key_values(snapshot, query, versions)?;
+    Ok(result)
+}
+
+fn fetch_versions(
+    snapshot: &Snapshot<'_>,
+    range: &KeyRange,
+    limit: usize,
+    backwards: bool,
+) -> Result<Vec<Version>, Fault> {
+    let mut versions = Vec::new();
+    let tree = &snapshot.root.tree;
+    if let KeyRange::Single(key) = range {
+        if let Some(head) = tree.get(key) {
+            versions.extend(snapshot.visible(key, head)?);
+        }
+    } else if backwards {
+        let KeyRange::Span { start, end } = range else { return Ok(versions) };
+        for (key, head) in tree.iter_back_from(end.as_deref()).take_while(|(key, _)| *key >= &start[..]) {
+            if versions.len() >= limit {
+                break;
+            }
+            versions.extend(snapshot.visible(key, head)?);
+        }
+    } else {
+        for (key, head) in tree.iter_from(range.start()).take_while(|(key, _)| range.contains(key)) {
+            if versions.len() >= limit {
+                break;
+            }
+            versions.extend(snapshot.visible(key, head)?);
+        }
+    }
+    Ok(versions)
+}
+
+fn sort(
+    snapshot: &Snapshot<'_>,
+    versions: &mut Vec<Version>,
+    target: SortTarget,
+    order: SortOrder,
+) -> Result<(), Fault> {
+    let descending = order == SortOrder::Descend;
+    match target {
+        SortTarget::Value => {
+            let mut valued = Vec::with_capacity(versions.len());
+            for mut version in std::mem::take(versions) {
+                let key_value = snapshot.key_value(version.clone())?;
+                version.wire = Some(key_value.as_wire().clone());
+                valued.push((key_value.value(), version));
+            }
+            valued.sort_by(|a, b| if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) });
+            versions.extend(valued.into_iter().map(|(_, version)| version));
+        }
+        SortTarget::Key => {} // as fetched
+        SortTarget::Version => sort_by(versions, descending, |version| version.version),
+        SortTarget::Create => sort_by(versions, descending, |version| version.create_revision),
+        SortTarget::Mod => sort_by(versions, descending, |version| version.revision.main),
+    }
+    Ok(())
+}
+
+/// A stable sort in either direction: equal ones stay in the order of keys.
+fn sort_by(versions: &mut [Version], descending: bool, by: impl Fn(&Version) -> i64) {
+    versions.sort_by(|a, b| if descending { by(b).cmp(&by(a)) } else { by(a).cmp(&by(b)) });
+}
+
+fn key_values(
+    snapshot: &Snapshot<'_>,
+    query: &Query,
+    versions: Vec<Version>,
+) -> Result<Vec<KeyValue>, Fault> {
+    // Sorted by value, etcd has read the records anyway: the answer then still has the lease.
+    let by_value = matches!(query.sort, Some((SortTarget::Value, _)));
+    let mut kvs = Vec::with_capacity(versions.len());
+    for version in versions {
+        kvs.push(match (query.keys_only, by_value) {
+            (false, _) => snapshot.key_value(version)?,
+            (true, false) => version.key_only(),
+            (true, true) => {
+                let whole = snapshot.key_value(version)?;
+                KeyValue::encode(&crate::encoding::Fields { value: &[], ..whole.fields() })
+            }
+        });
+    }
+    Ok(kvs)
+}

@@ -1,0 +1,220 @@
+//! Opening a store: the checkpoint, then the short tail of the log behind it.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use ketch_wal::{Batch, Disk, Position, Record, SegmentId, Wal};
+
+use crate::background;
+use crate::checkpoint::{self, Checkpoints, load::Loaded};
+use crate::compaction::{Physical, Scan};
+use crate::error::{Fault, FaultKind, OpenError};
+use crate::log::record::{self, Change, Commit, Row};
+use crate::log::rows::{ActiveRows, Rows};
+use crate::log::segment::{Segment, SegmentSet};
+use crate::log::{Log, read_footer};
+use crate::options::Options;
+use crate::shared::{Durability, Epoch, Root, Shared};
+use crate::store::{State, Store, next_head};
+use crate::tables::TableId;
+use crate::types::Applied;
+
+/// The folder of the revision log inside the store's.
+const LOG: &str = "log";
+
+/// See [`Store::open`].
+pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
+    if !options.read_only {
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        disk.create_dir_all(dir).map_err(io)?;
+    }
+    let loaded = checkpoint::load::load(&*disk, dir)?;
+    let wal_options = ketch_wal::Options {
+        segment_bytes: ketch_wal::SEGMENT_BYTES_MAX,
+        spare_segments: 0,
+        zero_fill: false,
+        manual_rotation: true,
+        metadata: options.metadata.clone(),
+        read_only: options.read_only,
+        unsafe_no_sync: options.unsafe_no_sync,
+        verify: ketch_wal::Verify::Tail,
+        ..ketch_wal::Options::default()
+    };
+    let opened = Wal::open(Arc::clone(&disk), &dir.join(LOG), wal_options).map_err(OpenError::Log)?;
+    let wal = opened.wal;
+    let checkpoint_end = loaded.as_ref().map_or(Position::START, |loaded| loaded.header.end);
+    if wal.end() < checkpoint_end {
+        let reason = format!("the log ends at {}, before the checkpoint's {checkpoint_end}", wal.end());
+        return Err(OpenError::Damaged { path: dir.join(LOG), reason });
+    }
+    let segments = segments(&wal, loaded.as_ref())?;
+    let log = Log::new(wal, SegmentSet::new(segments));
+    let (mut state, physical, checkpoints) = from_checkpoint(loaded);
+    replay(&log, &mut state, checkpoint_end)?;
+
+    let durable = Durability { applied: state.applied, ..Durability::default() };
+    let mut root = Root::clone(&state.root_now());
+    root.epoch = Arc::new(Epoch { compacted: root.compacted });
+    root.end = log.wal.end();
+    state.root = Arc::new(root.clone());
+    let background = background::State::new(Scan::new(physical), checkpoints);
+    let shared =
+        Shared::new(disk, dir.to_owned(), options, log, state.root.clone(), durable, background, physical);
+    Ok(Store { shared: Arc::new(shared), state })
+}
+
+/// The live segments with their tables of contents, as far as they have one.
+fn segments(wal: &Wal, loaded: Option<&Loaded>) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let mut segments = Vec::new();
+    for info in wal.segments() {
+        let segment = if info.sealed && info.footer != Position::START {
+            Segment::new(info.id, read_footer(wal, info.footer)?)
+        } else {
+            Segment::new(info.id, Rows::Active(ActiveRows::default()))
+        };
+        if let Some(dead) = loaded.and_then(|loaded| loaded.dead.get(&info.id)) {
+            *segment.dead() = dead.clone();
+        }
+        segments.push(Arc::new(segment));
+    }
+    Ok(segments)
+}
+
+fn from_checkpoint(loaded: Option<Loaded>) -> (State, Physical, Checkpoints) {
+    let mut state = State::empty();
+    let Some(loaded) = loaded else { return (state, Physical::default(), Checkpoints::none()) };
+    let header = loaded.header;
+    state.tree = loaded.tree;
+    state.tables = loaded.tables;
+    state.revision = header.revision;
+    state.compacted = header.compacted;
+    state.applied = header.applied;
+    state.written = header.written;
+    state.tombstones = loaded.tombstones.into();
+    let checkpoints = Checkpoints::at(&header, loaded.dead);
+    (state, header.physical, checkpoints)
+}
+
+/// Reads the log from where it must be read and brings index and tables up to its end.
+fn replay(log: &Log, state: &mut State, from: Position) -> Result<(), OpenError> {
+    let set = log.set();
+    let open: Vec<&Arc<Segment>> = set.segments().iter().filter(|segment| !segment.is_sealed()).collect();
+    let infos = log.wal.segments();
+    let first_open = infos.iter().find(|info| open.iter().any(|segment| segment.id() == info.id));
+    let start = first_open.map_or(from, |info| info.first.min(from));
+    for next in log.wal.iter(start) {
+        let next = next.map_err(|error| OpenError::Fault(Fault::log("read the revision log")(error)))?;
+        let change = Change::decode(next.kind, &next.data);
+        if let Some(change) = &change {
+            index_row(&open, &next, change)?;
+        }
+        if next.position >= from {
+            apply(state, &next, change)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a row to the table of contents of a segment that has no footer yet.
+fn index_row(open: &[&Arc<Segment>], next: &Record, change: &Change) -> Result<(), OpenError> {
+    let id: SegmentId = next.position.segment();
+    let row = Row { revision: change.revision, offset: next.position.offset() as u32 };
+    match open.iter().find(|segment| segment.id() == id).map(|segment| segment.rows()) {
+        Some(Rows::Active(rows)) if !rows.push(row) => Err(malformed("segment", next)),
+        _ => Ok(()),
+    }
+}
+
+fn malformed(what: &'static str, record: &Record) -> OpenError {
+    OpenError::Fault(Fault::new(FaultKind::Malformed { what, position: record.position }))
+}
+
+/// Applies one record of the tail.
+fn apply(state: &mut State, next: &Record, change: Option<Change>) -> Result<(), OpenError> {
+    match next.kind {
+        record::CREATE | record::UPDATE | record::DELETE => {
+            let change = change.ok_or_else(|| malformed("change", next))?;
+            state.replay(&change).ok_or_else(|| malformed("change that follows from the ones before", next))
+        }
+        record::COMMIT => {
+            let commit = Commit::decode(&next.data).ok_or_else(|| malformed("end of a batch", next))?;
+            state.revision = commit.revision;
+            state.applied = commit.applied;
+            Ok(())
+        }
+        record::COMPACT => {
+            let revision = record::u64_at(&next.data, 0).ok_or_else(|| malformed("compaction", next))?;
+            state.compacted = revision as i64;
+            Ok(())
+        }
+        record::TABLE_PUT => {
+            let entry = record::decode_table_put(&next.data).ok_or_else(|| malformed("table entry", next))?;
+            // Copied: an entry may stay for ever, and a slice would keep its segment mapped.
+            let copy = |bytes: &[u8]| bytes::Bytes::copy_from_slice(bytes);
+            state.tables.put(TableId(entry.0), copy(&entry.1), copy(&entry.2));
+            Ok(())
+        }
+        record::TABLE_DELETE => {
+            let (table, key) = next.data.split_first().ok_or_else(|| malformed("table entry", next))?;
+            state.tables.delete(TableId(*table), key);
+            Ok(())
+        }
+        record::FOOTER | record::ROWS => Ok(()),
+        _ => Err(malformed("record of a known kind", next)),
+    }
+}
+
+impl State {
+    /// The state of an empty store.
+    fn empty() -> State {
+        let root = Root {
+            tree: Default::default(),
+            tables: Default::default(),
+            revision: 1,
+            compacted: -1,
+            applied: Applied::default(),
+            end: Position::START,
+            written: Default::default(),
+            epoch: Arc::new(Epoch { compacted: -1 }),
+        };
+        State {
+            tree: Default::default(),
+            tables: Default::default(),
+            revision: 1,
+            compacted: -1,
+            applied: Applied::default(),
+            root: Arc::new(root),
+            pending: Arc::default(),
+            batch: Batch::new(),
+            others: Vec::new(),
+            arena: BytesMut::new(),
+            written: Default::default(),
+            tombstones: VecDeque::new(),
+        }
+    }
+
+    /// Applies a change read from the log; `None` when it does not follow from the state before it.
+    fn replay(&mut self, change: &Change) -> Option<()> {
+        let fields = change.fields();
+        let put = !change.is_delete();
+        let (mut previous, mut version) = (Default::default(), 0);
+        let compacted = self.compacted;
+        self.tree.upsert(fields.key, |old| {
+            previous = old.map(|old| old.revision).unwrap_or_default();
+            let head = next_head(old, change.revision, put, compacted);
+            version = head.version;
+            head
+        });
+        if !put {
+            let key = bytes::Bytes::copy_from_slice(fields.key);
+            self.tombstones.push_back((change.revision.main, key));
+        }
+        self.revision = change.revision.main;
+        self.written.add(change);
+        // The tombstone before a creation may have left the index already.
+        let follows = previous == change.previous || (change.kind == record::CREATE && previous.is_none());
+        (version == fields.version && follows).then_some(())
+    }
+}

@@ -1,0 +1,355 @@
+//! The store: one writer, any number of readers, one atomic batch at a time.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use ketch_wal::{Batch, Disk};
+
+use crate::background::Background;
+use crate::compaction;
+use crate::error::{CompactError, Fault, OpenError};
+use crate::hash;
+use crate::index::{Head, Tree};
+use crate::log::record::{self, Change, Commit};
+use crate::options::Options;
+use crate::read::{Reader, View};
+use crate::recovery;
+use crate::revision::Revision;
+use crate::shared::{Epoch, Pending, Root, Shared, Values, lock};
+use crate::tables::{Table, TableId, Tables};
+use crate::types::{Applied, Sizes};
+use crate::watch::hub::Hub;
+use crate::write::WriteTxn;
+
+/// Whether there is more to do of some duty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Nothing to do now.
+    Idle,
+    /// Call again.
+    More,
+}
+
+/// What compaction asks for and how far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CompactionProgress {
+    /// The logical compaction point; -1 when the store was never compacted.
+    pub logical: i64,
+    /// The point up to which every dead version has been found and left the sizes; -1 when none.
+    pub physical: i64,
+}
+
+impl CompactionProgress {
+    /// Whether nothing is left to do for the logical compaction point.
+    pub fn is_done(&self) -> bool {
+        self.physical >= self.logical
+    }
+}
+
+/// The single writer's handle to a revision store.
+///
+/// Changes are made in transactions ([`Store::txn`]) and to small tables; [`Store::commit`] makes everything since the
+/// last commit one atomic batch of the log and publishes it. Readers ([`Store::reader`]) never wait for the writer, nor
+/// it for them. Blocking work — syncing, checkpoints, compaction — is in [`Background::step`], for another thread;
+/// [`Store::step`] does the short part that needs the writer's hands.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: State,
+}
+
+/// The writer's state: what the next root is made of.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) tree: Tree,
+    pub(crate) tables: Tables,
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
+    pub(crate) applied: Applied,
+    pub(crate) root: Arc<Root>,
+    pub(crate) pending: Arc<Pending>,
+    /// The batch in the making: changes first, then everything else.
+    pub(crate) batch: Batch,
+    /// Records that follow the changes in the batch.
+    pub(crate) others: Vec<(u8, Vec<u8>)>,
+    /// Where encodings are made before they go to the batch and to watchers.
+    pub(crate) arena: bytes::BytesMut,
+    pub(crate) written: crate::shared::Totals,
+    /// Tombstones in the index, oldest first; they go when a compaction has passed them.
+    pub(crate) tombstones: std::collections::VecDeque<(i64, Bytes)>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or begins one there.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory is in use, damaged or of another format. A torn tail of the log, which a crash
+    /// leaves, is no error: the store is then that of an earlier commit, and [`Store::applied`] says which.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
+        recovery::open(disk, dir, options)
+    }
+
+    /// The newest revision; 1 in an empty store, so that the first write is 2.
+    pub fn revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    /// The compaction point: the oldest revision that can be read; -1 when the store was never compacted, as in etcd.
+    pub fn compacted(&self) -> i64 {
+        self.state.compacted
+    }
+
+    /// The raft position of the last committed batch.
+    pub fn applied(&self) -> Applied {
+        self.state.applied
+    }
+
+    /// The raft position up to which everything survives a crash: the raft log may be purged behind it. Advances when
+    /// [`Background::step`] has synced.
+    pub fn durable_applied(&self) -> Applied {
+        lock(&self.shared.durability).advance(self.shared.log.wal.durable_upto())
+    }
+
+    /// Begins a transaction. All its changes share one main revision, taken at the first of them.
+    pub fn txn(&mut self) -> WriteTxn<'_> {
+        WriteTxn::new(self)
+    }
+
+    /// Makes `revision` the oldest that can be read. Effective at once for new views after the next commit, durable with
+    /// it; space is given back in the background.
+    ///
+    /// # Errors
+    /// When the revision is at or below the present compaction point, or in the future.
+    pub fn compact(&mut self, revision: i64) -> Result<(), CompactError> {
+        self.shared.check().map_err(CompactError::Fault)?;
+        compaction::check(revision, self.state.revision, self.state.compacted)?;
+        self.state.compacted = revision;
+        self.state.others.push((record::COMPACT, revision.to_le_bytes().to_vec()));
+        Ok(())
+    }
+
+    /// How far compaction is.
+    pub fn compaction_progress(&self) -> CompactionProgress {
+        let physical = lock(&self.shared.physical).done;
+        CompactionProgress { logical: self.state.compacted, physical }
+    }
+
+    /// A small table, uncommitted changes included.
+    pub fn table(&self, table: TableId) -> &Table {
+        self.state.tables.get(table)
+    }
+
+    /// Puts an entry into a small table; part of the next commit.
+    pub fn table_put(&mut self, table: TableId, key: Bytes, value: Bytes) {
+        let mut data = Vec::with_capacity(5 + key.len() + value.len());
+        data.push(table.0);
+        data.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        data.extend_from_slice(&key);
+        data.extend_from_slice(&value);
+        self.state.others.push((record::TABLE_PUT, data));
+        self.state.tables.put(table, key, value);
+    }
+
+    /// Takes an entry out of a small table; part of the next commit.
+    pub fn table_delete(&mut self, table: TableId, key: &[u8]) {
+        if self.state.tables.delete(table, key) {
+            let mut data = Vec::with_capacity(1 + key.len());
+            data.push(table.0);
+            data.extend_from_slice(key);
+            self.state.others.push((record::TABLE_DELETE, data));
+        }
+    }
+
+    /// Makes everything since the last commit one atomic batch of the log, together with `applied`, and publishes it to
+    /// readers and watchers. A commit that changes nothing but `applied` is written only now and then: losing it in a
+    /// crash means applying commands again that change nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`]: the log refused. Nothing was published; the store answers nothing any more.
+    pub fn commit(&mut self, applied: Applied) -> Result<(), Fault> {
+        self.shared.check()?;
+        if applied < self.state.applied {
+            let rule = "applied positions never go back";
+            return Err(Fault::new(crate::error::FaultKind::Misuse { rule }));
+        }
+        self.state.commit(&self.shared, applied).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// A handle for readers.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// The state as of now, uncommitted changes included.
+    pub fn view_uncommitted(&self) -> View {
+        let root = self.state.root_now();
+        let pending = Some(Arc::clone(&self.state.pending));
+        View::new(root, Values { shared: Arc::clone(&self.shared), pending })
+    }
+
+    /// A handle to the duties that block, for another thread.
+    pub fn background(&self) -> Background {
+        Background::new(Arc::clone(&self.shared))
+    }
+
+    /// The watch hub.
+    pub fn hub(&self) -> &Hub {
+        &self.shared.hub
+    }
+
+    /// Does up to `budget` small steps of what only the writer can do: drops compacted tombstones from the index, closes
+    /// a full segment. Never syncs.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub fn step(&mut self, budget: usize) -> Result<Progress, Fault> {
+        self.shared.check()?;
+        let dropped = self.state.drop_tombstones(budget);
+        if self.shared.log.wal.active_bytes() >= self.shared.options.segment_bytes {
+            self.shared.log.seal().map_err(|fault| self.shared.fail(fault))?;
+        }
+        Ok(if dropped == budget { Progress::More } else { Progress::Idle })
+    }
+
+    /// How large the store is.
+    pub fn sizes(&self) -> Sizes {
+        self.reader().sizes()
+    }
+}
+
+impl State {
+    /// A root of the writer's present state.
+    pub(crate) fn root_now(&self) -> Arc<Root> {
+        Arc::new(Root {
+            tree: self.tree.clone(),
+            tables: self.tables.clone(),
+            revision: self.revision,
+            compacted: self.compacted,
+            applied: self.applied,
+            written: self.written,
+            end: self.root.end,
+            epoch: Arc::clone(&self.root.epoch),
+        })
+    }
+
+    /// Adds a change to the index, the batch and what transactions read of themselves.
+    pub(crate) fn record(&mut self, change: Change) {
+        self.batch.push(change.kind, &[&change.header(), &change.wire]);
+        self.written.add(&change);
+        self.pending.changes.write().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    fn commit(&mut self, shared: &Shared, applied: Applied) -> Result<(), Fault> {
+        // How many commits that change nothing are carried in memory before one is written.
+        const IDLE_MAX: u64 = 1024;
+        let idle = self.batch.is_empty() && self.others.is_empty();
+        if idle && applied.index < self.root.applied.index + IDLE_MAX {
+            self.applied = applied;
+            return Ok(());
+        }
+        for (kind, data) in self.others.drain(..) {
+            self.batch.push(kind, &[&data]);
+        }
+        let commit = Commit { revision: self.revision, applied };
+        self.batch.push(record::COMMIT, &[&commit.encode()]);
+        let changes = self.pending.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let appended = shared.log.append(&mut self.batch, changes.iter().map(|change| change.revision))?;
+        drop(changes);
+        self.batch.clear();
+        self.applied = applied;
+        lock(&shared.durability).push(appended.end, applied);
+        self.publish(shared, appended.end);
+        Ok(())
+    }
+
+    /// Publishes the present state to readers, then its changes to watchers.
+    fn publish(&mut self, shared: &Shared, end: ketch_wal::Position) {
+        let mut root = Root { end, ..Root::clone(&self.root_now()) };
+        if root.compacted != self.root.compacted {
+            root.epoch = Arc::new(Epoch { compacted: root.compacted });
+            lock(&shared.epochs).push_back(Arc::downgrade(&root.epoch));
+            let gone = lock(&shared.ring).compacted(root.compacted, &root.epoch);
+            shared.let_go(gone.into_iter().filter_map(Arc::into_inner).map(|root| root.tree));
+        }
+        let root = Arc::new(root);
+        let before = std::mem::replace(&mut self.root, Arc::clone(&root));
+        drop(shared.root.set(Arc::clone(&root)));
+        let evicted = lock(&shared.ring).published(&root);
+        shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
+        // Whoever still reads the old root frees it; else its own few nodes go now.
+        drop(before);
+        let changes = self.take_changes();
+        shared.hub.publish(changes, root.revision, root.compacted);
+    }
+
+    /// Takes the batch's changes; views that pinned them before the commit keep their own.
+    fn take_changes(&mut self) -> Vec<Change> {
+        match Arc::get_mut(&mut self.pending) {
+            Some(pending) => {
+                std::mem::take(pending.changes.get_mut().unwrap_or_else(PoisonError::into_inner))
+            }
+            None => {
+                let pinned = std::mem::take(&mut self.pending);
+                let changes = pinned.changes.read().unwrap_or_else(PoisonError::into_inner);
+                changes.clone()
+            }
+        }
+    }
+
+    /// Drops up to `budget` tombstones that the compaction point has passed; returns how many it looked at.
+    fn drop_tombstones(&mut self, budget: usize) -> usize {
+        let mut looked_at = 0;
+        while looked_at < budget {
+            match self.tombstones.front() {
+                Some(&(main, _)) if main <= self.root.compacted => {}
+                _ => break,
+            }
+            let Some((main, key)) = self.tombstones.pop_front() else { break };
+            if self.tree.get(&key).is_some_and(|head| !head.is_live() && head.revision.main == main) {
+                self.tree.remove(&key);
+            }
+            looked_at += 1;
+        }
+        looked_at
+    }
+}
+
+impl crate::shared::Totals {
+    /// What each version is charged beyond its encoding: framing, table of contents, index.
+    pub(crate) const CHARGE: u64 = 64;
+
+    pub(crate) fn add(&mut self, change: &Change) {
+        self.bytes += change.wire.len() as u64 + Self::CHARGE;
+        self.versions += 1;
+        self.hash = self.hash.wrapping_add(hash::change(change));
+    }
+}
+
+/// The head that follows `old` when a key changes at `revision`.
+pub(crate) fn next_head(old: Option<&Head>, revision: Revision, put: bool, compacted: i64) -> Head {
+    use crate::index::Marks;
+    use crate::index::marks::{Mark, STRIDE};
+    let mut head = match old {
+        Some(old) => Head { since_mark: old.since_mark + 1, ..old.clone() },
+        None => Head::default(),
+    };
+    if head.since_mark >= STRIDE {
+        head.since_mark = 0;
+        let marks = head.marks.as_ref().map(|marks| &marks.0);
+        // Marks below the compaction point are of no use; a history that is half of them is rebuilt.
+        let stale = marks.is_some_and(|marks| marks.depth() > 64 && marks.is_mostly_below(compacted));
+        let rebuilt =
+            if stale { marks.and_then(|m| Mark::rebuild(&m.above(compacted))) } else { marks.cloned() };
+        head.marks = Some(Marks(Mark::push(rebuilt.as_ref(), revision)));
+    }
+    head.revision = revision;
+    if !put {
+        (head.create_revision, head.version) = (0, 0);
+    } else if head.version == 0 {
+        (head.create_revision, head.version) = (revision.main, 1);
+    } else {
+        head.version += 1;
+    }
+    head
+}

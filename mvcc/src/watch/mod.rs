@@ -1,0 +1,3 @@
+//! Watches: cursors over the log.
+
+pub(crate) mod hub;
