@@ -20,9 +20,12 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
     let millis = |option: &str| Duration::from_millis(settings.unsigned(option));
     let duration = |option: &str| to_duration(settings.nanoseconds(option));
     let size = |option: &str| usize::try_from(settings.unsigned(option)).unwrap_or(usize::MAX);
+    let (interval, timeout) = (duration("grpc-keepalive-interval"), duration("grpc-keepalive-timeout"));
+    let pings = !interval.is_zero() && !timeout.is_zero();
+    let streams = or_default(settings.unsigned("max-concurrent-streams"), u64::from(u32::MAX));
     Ok(Config {
         data_dir: data_dir(settings, &name),
-        snapshot_count: settings.unsigned("snapshot-count"),
+        snapshot_count: or_default(settings.unsigned("snapshot-count"), 10_000),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
@@ -38,21 +41,25 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         pre_vote: settings.boolean("pre-vote"),
         max_txn_ops: size("max-txn-ops"),
         max_request_bytes: size("max-request-bytes"),
-        max_concurrent_streams: u32::try_from(settings.unsigned("max-concurrent-streams"))
-            .unwrap_or(u32::MAX),
-        grpc_keepalive_interval: duration("grpc-keepalive-interval"),
-        grpc_keepalive_timeout: duration("grpc-keepalive-timeout"),
+        max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+        grpc_keepalive_interval: if pings { interval } else { Duration::ZERO },
+        grpc_keepalive_timeout: if pings { timeout } else { Duration::ZERO },
         warning_apply_duration: duration("warning-apply-duration"),
-        warning_unary_request_duration: match duration("warning-unary-request-duration") {
-            Duration::ZERO => Duration::from_millis(300), // as in etcd, zero means the default
-            given => given,
-        },
+        warning_unary_request_duration: or_default(
+            duration("warning-unary-request-duration"),
+            Duration::from_millis(300),
+        ),
         unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
         cors: settings.strings("cors").to_vec(),
         host_whitelist: settings.strings("host-whitelist").to_vec(),
         log: log::read(settings)?,
         notices,
     })
+}
+
+/// Zero stands for the default, as etcd takes it.
+fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
+    if value == T::default() { default } else { value }
 }
 
 fn data_dir(settings: &Settings, name: &str) -> PathBuf {

@@ -87,7 +87,7 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
     let mut total = 0i128;
     loop {
         let (nanoseconds, after) = duration_term(rest).ok_or(SYNTAX)?;
-        total += nanoseconds;
+        total = nanoseconds.saturating_add(total);
         if total > i128::from(i64::MAX) {
             return Err(SYNTAX.to_owned());
         }
@@ -123,7 +123,7 @@ fn duration_term(text: &str) -> Option<(i128, &str)> {
     let mut place = scale;
     for digit in fraction.chars() {
         place /= 10;
-        nanoseconds += place * i128::from(digit.to_digit(10)?);
+        nanoseconds = nanoseconds.saturating_add(place * i128::from(digit.to_digit(10)?));
     }
     Some((nanoseconds, rest))
 }
@@ -199,6 +199,9 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(nanoseconds), "{text}");
         }
+        let huge = format!("{}h", "9".repeat(34));
+        assert_eq!(duration(&huge), Err(SYNTAX.to_owned()));
+        assert_eq!(duration(&format!("1h{}ns", i128::MAX)), Err(SYNTAX.to_owned()));
         for text in ["", "5", "s", "1x", "1s5", ".s", "--1s", "9999999999h"] {
             assert_eq!(duration(text), Err(SYNTAX.to_owned()), "{text}");
         }

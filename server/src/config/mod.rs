@@ -98,9 +98,9 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// `--max-concurrent-streams` of one client connection.
     pub max_concurrent_streams: u32,
-    /// `--grpc-keepalive-interval`; zero turns the server's pings off.
+    /// `--grpc-keepalive-interval`; zero: no pings. Zero for either of the two turns both off.
     pub grpc_keepalive_interval: Duration,
-    /// `--grpc-keepalive-timeout`; zero: no limit.
+    /// `--grpc-keepalive-timeout`; zero: no pings.
     pub grpc_keepalive_timeout: Duration,
     /// `--warning-apply-duration`.
     pub warning_apply_duration: Duration,

@@ -184,6 +184,14 @@ fn tls_is_refused_wherever_it_is_asked_for() {
 }
 
 #[test]
+fn zero_stands_for_the_default_or_for_off() {
+    let config = run(&["--snapshot-count=0", "--max-concurrent-streams=0", "--grpc-keepalive-timeout=0"]);
+    assert_eq!((config.snapshot_count, config.max_concurrent_streams), (10_000, u32::MAX));
+    assert_eq!(config.grpc_keepalive_interval, Duration::ZERO);
+    assert_eq!(run(&["--warning-unary-request-duration=0"]).warning_unary_request_duration.as_millis(), 300);
+}
+
+#[test]
 fn several_listeners() {
     let config = run(&[
         "--listen-client-urls=unix:///run/k.sock,http://127.0.0.1:2379,http://[::1]:2379",
@@ -247,6 +255,56 @@ fn logger_options() {
         ("--log-outputs=default,stdout", "multi logoutput for \"default\" is not supported yet"),
     ] {
         assert_eq!(refused(&[arg], &[]), (1, message.to_owned()));
+    }
+}
+
+/// Nothing that can be typed makes the parsers panic.
+#[test]
+fn any_words_at_all_are_answered() {
+    const PIECES: [&str; 28] = [
+        "-",
+        "--",
+        "=",
+        ":",
+        "/",
+        "//",
+        ",",
+        "[",
+        "]",
+        "%25",
+        "@",
+        "?",
+        "#",
+        "0x",
+        "_",
+        "9",
+        "1e3",
+        ".",
+        "h",
+        "ms",
+        "http://",
+        "unix:",
+        "µ",
+        "\u{0}",
+        " ",
+        "name",
+        "99999999999999999999",
+        "default=http://localhost:2380",
+    ];
+    let flags: Vec<&str> =
+        table::all().map(|flag| flag.name).filter(|name| *name != "initial-advertise-peer-urls").collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % bound
+    };
+    for _ in 0..20_000 {
+        let value: String = (0..below(5)).map(|_| PIECES[below(PIECES.len())]).collect();
+        let words = [format!("--{}={value}", flags[below(flags.len())]), value];
+        let words = words[..=below(2)].iter().cloned();
+        if let Ok(Parsed::Run(config)) = Config::from_args_env(words, []) {
+            let _ = config.bootstrap();
+        }
     }
 }
 

@@ -122,8 +122,7 @@ impl Url {
             return Ok(());
         }
         let (host, _) = split_host_port(&self.host)?;
-        let bare = host.split_once('%').map_or(host, |(address, _zone)| address);
-        if host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok() {
+        if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok() {
             return Ok(());
         }
         Err(format!("expected IP in URL for binding ({self})"))

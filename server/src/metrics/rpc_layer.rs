@@ -294,4 +294,47 @@ mod tests {
         assert_eq!((handled(&metrics, 11), handled(&metrics, CANCELED)), (1, 1));
         assert_eq!(metrics.grpc.methods_for_tests("/etcdserverpb.KV/Put").started.get(), 2);
     }
+
+    /// One chunk, then trailers.
+    struct Answer(Vec<Frame<Bytes>>);
+
+    impl Body for Answer {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(self.0.pop().map(Ok))
+        }
+    }
+
+    #[test]
+    fn a_call_through_the_layer() {
+        let metrics = Arc::new(Metrics::new());
+        let inner = tower::service_fn(async |request: Request<CountedBody<Answer>>| {
+            axum::body::to_bytes(axum::body::Body::new(request.into_body()), usize::MAX).await.unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let data = Bytes::from_static(b"\0\0\0\0\x03abc");
+            Ok::<_, std::convert::Infallible>(Response::new(Answer(vec![
+                Frame::trailers(trailers),
+                Frame::data(data),
+            ])))
+        });
+        let mut service = CountRpcsLayer::new(Arc::clone(&metrics)).layer(inner);
+        let sent = Answer(vec![Frame::data(Bytes::from_static(b"\0\0\0\0\x02hi"))]);
+        let request = Request::builder().uri("/etcdserverpb.KV/Put").body(sent).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let response = service.call(request).await.unwrap();
+            assert_eq!(handled(&metrics, 0), 0, "not ended before its trailers");
+            axum::body::to_bytes(axum::body::Body::new(response.into_body()), usize::MAX).await.unwrap();
+        });
+        let put = metrics.grpc.methods_for_tests("/etcdserverpb.KV/Put");
+        assert_eq!([put.started.get(), put.received.get(), put.sent.get(), handled(&metrics, 0)], [1; 4]);
+        assert_eq!((metrics.grpc.received_bytes.get(), metrics.grpc.sent_bytes.get()), (2, 3));
+        assert_eq!(handled(&metrics, CANCELED), 0);
+    }
 }

@@ -159,6 +159,8 @@ fn refusals_have_the_same_code_and_words() {
         "--listen-client-urls http://127.0.0.1:0",
         "--listen-client-urls http://example.com:1",
         "--listen-peer-urls http://foo:1",
+        "--listen-peer-urls http://[fe80::1%25en0]:1",
+        "--listen-peer-urls http://:1",
         "--listen-metrics-urls http://foo:1",
         "--initial-advertise-peer-urls http://:1",
         "--advertise-client-urls http://:1,http://a:1",
