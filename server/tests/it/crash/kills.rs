@@ -1,8 +1,9 @@
 //! Life after life after life.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::process::Instance;
+use crate::harness::process::{Instance, copy_dir};
 use crate::harness::programs;
 use crate::harness::random::{Random, number_from_env};
 
@@ -44,6 +45,36 @@ fn acknowledged_writes_survive_kills() {
     }
     let _process = server.start();
     runtime.block_on(async { check(&mut connect(&server).await, &mut history, &mut random).await });
+}
+
+/// The test of the test: a member that wakes up with its data of a life ago is found out.
+#[test]
+fn a_lost_life_is_noticed() {
+    let mut random = Random::new(1);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Instance::new(programs::ketch(), dir.path().join("data"));
+    let mut history = History::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let copy = dir.path().join("copy");
+    for _ in 0..2 {
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_dir_if_there(&server.data_dir, &copy);
+        let process = server.start();
+        let (events, sights) = runtime.block_on(live(&server, process, &mut random, 30, End::Kill));
+        history.record(events);
+        history.sights = sights;
+    }
+    let _process = Instance { data_dir: copy, ..server.clone() }.start();
+    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runtime.block_on(async { check(&mut connect(&server).await, &mut history, &mut random).await });
+    }));
+    assert!(checked.is_err(), "nobody noticed");
+}
+
+fn copy_dir_if_there(from: &Path, to: &Path) {
+    if from.exists() {
+        copy_dir(from, to);
+    }
 }
 
 /// Now and then the process is killed somewhere in its start, before it serves anybody.

@@ -2,6 +2,7 @@
 
 mod generate;
 mod http;
+mod limits;
 mod members;
 
 use std::fmt::Debug;
