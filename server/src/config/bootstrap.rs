@@ -105,7 +105,7 @@ impl Config {
 }
 
 /// `name=url,name=url`: a member with several URLs is named several times.
-fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, String> {
+pub(super) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, String> {
     let mut clusters: BTreeMap<String, Vec<Url>> = BTreeMap::new();
     for item in text.split(',').filter(|item| !item.is_empty()) {
         let (name, url) = item.split_once('=').unwrap_or((item, ""));

@@ -261,49 +261,22 @@ fn logger_options() {
 /// Nothing that can be typed makes the parsers panic.
 #[test]
 fn any_words_at_all_are_answered() {
-    const PIECES: [&str; 28] = [
-        "-",
-        "--",
-        "=",
-        ":",
-        "/",
-        "//",
-        ",",
-        "[",
-        "]",
-        "%25",
-        "@",
-        "?",
-        "#",
-        "0x",
-        "_",
-        "9",
-        "1e3",
-        ".",
-        "h",
-        "ms",
-        "http://",
-        "unix:",
-        "µ",
-        "\u{0}",
-        " ",
-        "name",
-        "99999999999999999999",
-        "default=http://localhost:2380",
-    ];
-    let flags: Vec<&str> =
-        table::all().map(|flag| flag.name).filter(|name| *name != "initial-advertise-peer-urls").collect();
+    const PIECES: &str = "- -- = : / // , [ ] %25 @ ? # 0x _ 9 1e3 . h ms http:// unix: µ \u{0} name \
+                          99999999999999999999 default=http://localhost:2380";
+    let pieces: Vec<&str> = PIECES.split(' ').collect();
+    let flags: Vec<&str> = table::all().map(|flag| flag.name).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |bound: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % bound
     };
-    for _ in 0..20_000 {
-        let value: String = (0..below(5)).map(|_| PIECES[below(PIECES.len())]).collect();
+    for _ in 0..5_000 {
+        let value: String = (0..below(5)).map(|_| pieces[below(pieces.len())]).collect();
         let words = [format!("--{}={value}", flags[below(flags.len())]), value];
         let words = words[..=below(2)].iter().cloned();
         if let Ok(Parsed::Run(config)) = Config::from_args_env(words, []) {
-            let _ = config.bootstrap();
+            // Not all of the bootstrap: it might look host names up.
+            let _ = bootstrap::parse_cluster(&config.initial_cluster);
         }
     }
 }
