@@ -1,6 +1,7 @@
 //! `ETCD_*` variables: the same options by another way.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 
 use super::gotext::quote;
 use super::settings::{Origin, Settings};
@@ -13,6 +14,22 @@ const VERSION_VARIABLE: &str = "ETCD_VERSION";
 /// The variable of a flag.
 pub(crate) fn variable(flag: &str) -> String {
     format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"))
+}
+
+/// The variables that matter, as text.
+///
+/// # Errors
+/// Exit code 1 for one whose value is not UTF-8.
+pub(crate) fn of_process(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let ours = vars.filter_map(|(key, value)| Some((key.into_string().ok()?, value)));
+    ours.filter(|(key, _)| key.starts_with(PREFIX))
+        .map(|(key, value)| match value.into_string() {
+            Ok(value) => Ok((key, value)),
+            Err(_) => Err(ConfigError::invalid(format!("the value of {key} is not UTF-8"))),
+        })
+        .collect()
 }
 
 /// Gives every option that has a variable and no flag its value.
@@ -56,4 +73,21 @@ pub(crate) fn apply(settings: &mut Settings, env: &[(String, String)]) -> Result
 
 fn info(message: &str, key: &str) -> Notice {
     Notice { warning: false, message: message.to_owned(), subject: key.to_owned() }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn only_our_variables_have_to_be_text() {
+        let bad = || OsString::from_vec(vec![0xff]);
+        let read = |key: OsString| of_process([(key, bad())].into_iter());
+        assert_eq!(read("PATH".into()).unwrap(), []);
+        assert_eq!(read(bad()).unwrap(), []);
+        assert_eq!(read("ETCD_NAME".into()).unwrap_err().message(), "the value of ETCD_NAME is not UTF-8");
+    }
 }

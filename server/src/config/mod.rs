@@ -24,6 +24,7 @@ pub mod table;
 pub mod url;
 mod validate;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,6 +147,16 @@ impl Config {
         validate::check(&settings)?;
         notices.extend(validate::refuse_not_yet(&settings)?);
         build::config(&settings, notices).map(|config| Parsed::Run(Box::new(config)))
+    }
+
+    /// Reads this process's own arguments and environment.
+    ///
+    /// # Errors
+    /// As [`Config::from_args_env`]; and exit code 2 for an argument, 1 for an `ETCD_*` variable, that is not UTF-8.
+    pub fn from_process() -> Result<Parsed, ConfigError> {
+        let args = std::env::args_os().skip(1).map(OsString::into_string).collect::<Result<Vec<_>, _>>();
+        let args = args.map_err(|bad| ConfigError::syntax(format!("argument {bad:?} is not UTF-8")))?;
+        Self::from_args_env(args, env::of_process(std::env::vars_os())?)
     }
 
     /// Election timeout in ticks of the heartbeat interval.
