@@ -86,7 +86,7 @@ impl Scan {
         let mut looked_at = 0;
         for change in shared.log.changes(running.next, running.target) {
             if looked_at == budget {
-                *lock(&shared.physical) = Physical { dead_hash: lock_hash(shared), ..self.physical };
+                *lock(&shared.physical) = self.physical;
                 return Ok(Progress::More);
             }
             let change = change?;
@@ -109,11 +109,6 @@ impl Scan {
         *lock(&shared.physical) = self.physical;
         Ok(Progress::More)
     }
-}
-
-/// The hash as of the last finished search, which steps of a running one leave alone.
-fn lock_hash(shared: &Shared) -> u64 {
-    lock(&shared.physical).dead_hash
 }
 
 /// What a change between two compaction points says about the dead.

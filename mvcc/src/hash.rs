@@ -4,7 +4,14 @@
 //! it is kept up to date by adding what is written and subtracting what compaction kills, and it is equal on every store
 //! with the same history, whenever each of them compacted physically.
 
+use std::sync::Arc;
+
+use crate::compaction;
+use crate::error::{Fault, ReadError};
 use crate::log::record::Change;
+use crate::read::View;
+use crate::revision::Revision;
+use crate::shared::lock;
 
 const A: u64 = 0x9e37_79b9_7f4a_7c15;
 const B: u64 = 0xd6e8_feb8_6659_fd93;
@@ -31,6 +38,75 @@ pub(crate) fn bytes(seed: u64, bytes: &[u8]) -> u64 {
 /// main revision.
 pub(crate) fn change(change: &Change) -> u64 {
     bytes(u64::from(change.revision.sub) << 1 | u64::from(change.is_delete()), &change.wire)
+}
+
+/// A hash of a store's logical content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreHash {
+    /// Equal on every store with the same history and the same two revisions.
+    pub hash: u64,
+    /// The compaction point it was taken at; -1 when the store was never compacted.
+    pub compact_revision: i64,
+    /// The revision it goes up to.
+    pub hash_revision: i64,
+}
+
+impl View {
+    /// The hash of all that is visible at or after the compaction point, up to `revision` (0 for the view's own): O(1)
+    /// there once compaction has been carried out, else proportional to the changes after `revision` and to those
+    /// not yet looked at by compaction.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the revision is compacted or in the future, or the log cannot be read.
+    pub fn hash(&self, revision: i64) -> Result<StoreHash, ReadError> {
+        let (root, shared) = (&self.root, &self.values.shared);
+        if revision > root.revision {
+            return Err(ReadError::Future { requested: revision, current: root.revision });
+        }
+        let at = if revision <= 0 { root.revision } else { revision };
+        if at < root.compacted {
+            return Err(ReadError::Compacted { requested: revision, compacted: root.compacted });
+        }
+        let mut hash = root.written.hash.wrapping_sub(self.dead_hash()?);
+        for later in shared.log.changes(Revision::new(at + 1, 0), root.revision) {
+            hash = hash.wrapping_sub(change(&later?));
+        }
+        Ok(StoreHash { hash, compact_revision: root.compacted, hash_revision: at })
+    }
+
+    /// The hashes of all that is dead at the view's compaction point.
+    fn dead_hash(&self) -> Result<u64, Fault> {
+        loop {
+            // The view itself keeps compaction from going beyond its own point.
+            let physical = *lock(&self.values.shared.physical);
+            if physical.done >= self.root.compacted {
+                return Ok(physical.dead_hash);
+            }
+            match self.not_yet_dead(physical.done) {
+                Ok(hash) => return Ok(physical.dead_hash.wrapping_add(hash)),
+                // Dropped meanwhile: then compaction has got there, and knows.
+                Err(_) if lock(&self.values.shared.physical).done > physical.done => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// The hashes of what is dead at the view's compaction point and was not at `done`.
+    fn not_yet_dead(&self, done: i64) -> Result<u64, Fault> {
+        let shared = Arc::clone(&self.values.shared);
+        let mut hash = 0u64;
+        for next in shared.log.changes(Revision::new(done.max(0) + 1, 0), self.root.compacted) {
+            let next = next?;
+            let effect = compaction::effect(&next, done, self.root.compacted);
+            if let Some(replaced) = effect.replaced {
+                hash = hash.wrapping_add(change(&shared.log.read(replaced)?));
+            }
+            if effect.tombstone_hashed {
+                hash = hash.wrapping_add(change(&next));
+            }
+        }
+        Ok(hash)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod error;
 mod hash;
 mod index;
 mod log;
+#[cfg(any(test, feature = "testing"))]
+pub mod model;
 mod options;
 mod query;
 mod read;
@@ -24,6 +26,7 @@ mod write;
 
 pub use background::Background;
 pub use error::{CompactError, Fault, FaultKind, OpenError, ReadError};
+pub use hash::StoreHash;
 pub use options::Options;
 pub use read::{Iter, Reader, View};
 pub use revision::Revision;

@@ -1,0 +1,5 @@
+//! The store's behaviour, in one binary.
+
+mod histories;
+mod history;
+mod random;
