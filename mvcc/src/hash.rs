@@ -131,9 +131,8 @@ mod tests {
 
     #[test]
     fn the_function_never_changes() {
-        assert_eq!(bytes(0, b""), bytes(0, b""));
         assert_eq!([bytes(0, b""), bytes(3, b"ketch"), bytes(3, b"eight or more")], GOLDEN);
     }
 
-    const GOLDEN: [u64; 3] = [0, 0, 0];
+    const GOLDEN: [u64; 3] = [1240548846944876420, 8692780674775091262, 9577171264960842060];
 }

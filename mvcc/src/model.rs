@@ -117,13 +117,16 @@ impl Model {
     pub fn range(&self, query: &Query) -> Result<RangeResult, ModelError> {
         let at = self.readable(query.revision)?;
         let mut kvs = self.alive(&query.range, at);
-        let mut result = RangeResult { count: kvs.len() as u64, revision: self.revision, ..Default::default() };
+        let mut result =
+            RangeResult { count: kvs.len() as u64, revision: self.revision, ..Default::default() };
         if query.count_only {
             return Ok(result);
         }
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let (target, order) = query.sort.unwrap_or((SortTarget::Key, SortOrder::None));
-        let filters = query.min_mod_revision | query.max_mod_revision | query.min_create_revision
+        let filters = query.min_mod_revision
+            | query.max_mod_revision
+            | query.min_create_revision
             | query.max_create_revision;
         if limit > 0 && order == SortOrder::None && filters == 0 {
             kvs.truncate(limit.saturating_add(1));
@@ -201,7 +204,8 @@ impl Model {
 
     /// The newest version of `key` at or below `at`.
     pub fn get(&self, key: &[u8], at: i64) -> Option<KeyValue> {
-        let newest = self.events.iter().rev().find(|event| event.revision.main <= at && event.kv.key() == key)?;
+        let newest =
+            self.events.iter().rev().find(|event| event.revision.main <= at && event.kv.key() == key)?;
         (!newest.delete).then(|| newest.kv.clone())
     }
 
@@ -210,7 +214,11 @@ impl Model {
         for event in self.events.iter().filter(|event| event.revision.main <= at) {
             let key = event.kv.key();
             if range.contains(&key) {
-                if event.delete { alive.remove(&key) } else { alive.insert(key, event.kv.clone()) };
+                if event.delete {
+                    alive.remove(&key)
+                } else {
+                    alive.insert(key, event.kv.clone())
+                };
             }
         }
         alive.into_values().collect()

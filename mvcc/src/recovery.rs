@@ -213,8 +213,8 @@ impl State {
         }
         self.revision = change.revision.main;
         self.written.add(change);
-        // The tombstone before a creation may have left the index already.
-        let follows = previous == change.previous || (change.kind == record::CREATE && previous.is_none());
+        // The tombstone before a creation may have left the index already, here or when the change was made.
+        let follows = change.kind == record::CREATE || previous == change.previous;
         (version == fields.version && follows).then_some(())
     }
 }

@@ -211,7 +211,9 @@ mod tests {
     #[test]
     fn marks_of_the_dead_come_back() {
         let mut dead = Dead::default();
-        [3, 64, 200].map(|i| dead.mark(i));
+        for i in [3, 64, 200] {
+            dead.mark(i);
+        }
         let mut out = Vec::new();
         encode_dead(SegmentId(8), &dead, &mut out);
         assert_eq!(decode_dead(&out[1..]), Some((SegmentId(8), dead)));

@@ -112,7 +112,8 @@ impl Bench {
                 }
                 Change::Delete { range } => {
                     let deleted = txn.delete_range(range).unwrap();
-                    let deleted: Vec<_> = deleted.iter().map(|d| (d.key.clone(), d.previous.read().unwrap())).collect();
+                    let deleted: Vec<_> =
+                        deleted.iter().map(|d| (d.key.clone(), d.previous.read().unwrap())).collect();
                     let expected = model.delete_range(range);
                     assert_eq!(deleted, expected.into_iter().map(|kv| (kv.key(), kv)).collect::<Vec<_>>());
                 }
@@ -252,7 +253,8 @@ pub(crate) fn campaign(seeds: std::ops::Range<u64>, len: usize) {
         let fails = |ops: &[Op]| catch_unwind(AssertUnwindSafe(|| run(seed, ops))).is_err();
         if fails(&ops) {
             let small = shrink(ops, fails);
-            eprintln!("seed {seed}, made small: {small:#?}");
+            eprintln!("seed {seed}, made small:");
+            small.iter().for_each(|op| eprintln!("  {op:?}"));
             run(seed, &small);
             unreachable!("it failed a moment ago");
         }

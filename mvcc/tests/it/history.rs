@@ -8,10 +8,18 @@ use crate::random::Random;
 /// One change inside a transaction.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    Put { key: Bytes, value: Bytes, lease: i64 },
-    Delete { range: KeyRange },
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: i64,
+    },
+    Delete {
+        range: KeyRange,
+    },
     /// Read in the middle of the transaction, own writes included.
-    Read { query: Query },
+    Read {
+        query: Query,
+    },
 }
 
 /// One thing that happens.
@@ -19,20 +27,36 @@ pub(crate) enum Change {
 pub(crate) enum Op {
     Txn(Vec<Change>),
     /// Compact to so many revisions below the newest; may be refused.
-    Compact { behind: i64 },
-    TablePut { table: u8, key: u8, value: u8 },
-    TableDelete { table: u8, key: u8 },
+    Compact {
+        behind: i64,
+    },
+    TablePut {
+        table: u8,
+        key: u8,
+        value: u8,
+    },
+    TableDelete {
+        table: u8,
+        key: u8,
+    },
     Commit,
     /// Compare the answer to a query, at so many revisions below the newest.
-    Read { query: Query, behind: i64 },
+    Read {
+        query: Query,
+        behind: i64,
+    },
     /// Compare every revision and the hashes.
     Inspect,
     /// Take a view now and compare it at the end of the history.
     Pin,
     /// Let go of all pinned views after comparing them.
     Unpin,
-    Step { budget: usize },
-    Background { budget: usize },
+    Step {
+        budget: usize,
+    },
+    Background {
+        budget: usize,
+    },
     Checkpoint,
     Sync,
     /// Commit, then close and open again.
@@ -46,7 +70,7 @@ pub(crate) enum Op {
 const KEYS: [&[u8]; 9] = [b"a", b"ab", b"b", b"ba", b"c", b"d\xff", b"d\xff\xff", b"e", b"\0"];
 
 fn key(random: &mut Random) -> Bytes {
-    Bytes::from_static(random.pick(&KEYS))
+    Bytes::from_static(random.pick::<&[u8]>(&KEYS))
 }
 
 pub(crate) fn range(random: &mut Random) -> KeyRange {
@@ -56,7 +80,7 @@ pub(crate) fn range(random: &mut Random) -> KeyRange {
         2 => KeyRange::prefix(key),
         3 => KeyRange::all(),
         4 => KeyRange::from_wire(key, Bytes::from_static(b"\0")),
-        _ => KeyRange::from_wire(key, Bytes::from_static(random.pick(&KEYS))),
+        _ => KeyRange::from_wire(key, Bytes::from_static(random.pick::<&[u8]>(&KEYS))),
     }
 }
 
@@ -103,7 +127,11 @@ fn op(random: &mut Random) -> Op {
         }
         45..=62 => Op::Commit,
         63..=66 => Op::Compact { behind: random.below(12) as i64 - 1 },
-        67 => Op::TablePut { table: random.below(3) as u8, key: random.below(3) as u8, value: random.below(256) as u8 },
+        67 => Op::TablePut {
+            table: random.below(3) as u8,
+            key: random.below(3) as u8,
+            value: random.below(256) as u8,
+        },
         68 => Op::TableDelete { table: random.below(3) as u8, key: random.below(3) as u8 },
         69..=78 => Op::Read { query: query(random), behind: random.below(20) as i64 - 2 },
         79..=80 => Op::Inspect,
