@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the message")]
 
 mod crash;
+mod endpoints;
 mod flags;
 mod harness;
 mod process;
