@@ -176,6 +176,11 @@ pub enum Error {
         /// The position asked for.
         position: Position,
     },
+    /// A segment that was built lies at or behind the position; only appended records can be taken back.
+    NotTruncatable {
+        /// The position asked for.
+        position: Position,
+    },
     /// The log was opened read-only.
     ReadOnly,
     /// The segment is not sealed, not durable yet, or not part of the log.
@@ -210,6 +215,9 @@ impl fmt::Display for Error {
                 write!(f, "position {position} lies ahead of the log's end {end}")
             }
             Error::NotARecord { position } => write!(f, "no record begins at position {position}"),
+            Error::NotTruncatable { position } => {
+                write!(f, "a rewritten segment lies behind position {position}: it cannot be truncated")
+            }
             Error::ReadOnly => f.write_str("the log is open for reading only"),
             Error::NotReplaceable { segment, reason } => {
                 write!(f, "segment {segment} cannot be replaced: {reason}")

@@ -118,6 +118,11 @@ pub(crate) struct FrameHeader {
 impl FrameHeader {
     /// Reads the first 16 bytes; `None` when they cannot begin a frame.
     pub(crate) fn decode(bytes: &[u8]) -> Option<FrameHeader> {
+        FrameHeader::decode_unbound(bytes).filter(|header| header.epoch != 0)
+    }
+
+    /// The same for a frame that has no epoch yet.
+    pub(crate) fn decode_unbound(bytes: &[u8]) -> Option<FrameHeader> {
         if bytes.len() < FRAME_BYTES || bytes[13..16] != TAG {
             return None;
         }
@@ -133,7 +138,7 @@ impl FrameHeader {
         } else {
             u64::from(header.len) <= RECORD_BYTES_MAX
         };
-        (sane && header.epoch != 0).then_some(header)
+        sane.then_some(header)
     }
 
     /// The whole length of the frame.
@@ -268,6 +273,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) built: bool,
     /// The file had another life: what lies beyond the end is not zero.
     pub(crate) recycled: bool,
+    /// The file was filled ahead: its length says nothing about its end.
+    pub(crate) filled: bool,
     pub(crate) metadata: bytes::Bytes,
 }
 
@@ -292,7 +299,7 @@ impl SegmentHeader {
         block[16..24].copy_from_slice(&self.log_id.to_le_bytes());
         block[24..32].copy_from_slice(&self.segment.to_le_bytes());
         block[32..36].copy_from_slice(&self.generation.to_le_bytes());
-        let flags = u32::from(self.built) | (u32::from(self.recycled) << 1);
+        let flags = u32::from(self.built) | (u32::from(self.recycled) << 1) | (u32::from(self.filled) << 2);
         block[36..40].copy_from_slice(&flags.to_le_bytes());
         block[40..44].copy_from_slice(&(self.metadata.len() as u32).to_le_bytes());
         block[48..48 + self.metadata.len()].copy_from_slice(&self.metadata);
@@ -327,6 +334,7 @@ impl SegmentHeader {
             generation: u32_at(block, 32),
             built: flags & 1 != 0,
             recycled: flags & 2 != 0,
+            filled: flags & 4 != 0,
             metadata: bytes::Bytes::copy_from_slice(&block[48..48 + len]),
         })
     }

@@ -45,3 +45,10 @@ pub(crate) fn space(dir: &Path) -> io::Result<Space> {
     let unit = stat.f_frsize;
     Ok(Space { free_bytes: stat.f_bavail * unit, total_bytes: stat.f_blocks * unit })
 }
+
+/// Takes an exclusive lock that ends with the file; `WouldBlock` when another has it.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call touches no memory of ours.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

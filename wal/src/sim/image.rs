@@ -233,7 +233,11 @@ impl Image {
     }
 
     pub(super) fn live_bytes(&self) -> u64 {
-        self.names.values().filter_map(|number| self.inodes.get(number)).map(|inode| inode.live.len() as u64).sum()
+        self.names
+            .values()
+            .filter_map(|number| self.inodes.get(number))
+            .map(|inode| inode.live.len() as u64)
+            .sum()
     }
 
     /// A failed sync: what was pending is decided now, and no later sync makes up for it.
@@ -271,8 +275,11 @@ impl Image {
     /// The image that a crash leaves which keeps version `kept[i]` of unit `i`; units beyond the slice are lost.
     pub(super) fn crashed(&self, sector_bytes: u64, kept: &[u32]) -> Image {
         let units = self.units(sector_bytes);
-        let chosen: BTreeMap<Unit, u32> =
-            units.iter().enumerate().map(|(i, (unit, _))| (*unit, kept.get(i).copied().unwrap_or(0))).collect();
+        let chosen: BTreeMap<Unit, u32> = units
+            .iter()
+            .enumerate()
+            .map(|(i, (unit, _))| (*unit, kept.get(i).copied().unwrap_or(0)))
+            .collect();
         let pick = |unit: Unit| chosen.get(&unit).copied().unwrap_or(0);
         let mut names = self.durable_names.clone();
         for (i, change) in self.pending_names.iter().enumerate() {
@@ -289,7 +296,13 @@ impl Image {
             });
             inodes.insert(*number, Inode { live: Vec::clone(&durable), durable, ..Inode::default() });
         }
-        Image { inodes, durable_names: names.clone(), names, pending_names: Vec::new(), next_inode: self.next_inode }
+        Image {
+            inodes,
+            durable_names: names.clone(),
+            names,
+            pending_names: Vec::new(),
+            next_inode: self.next_inode,
+        }
     }
 
     /// Drops files that have no name any more and no handle that could matter after a sync of the folder.

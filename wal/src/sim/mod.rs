@@ -224,7 +224,8 @@ impl SimDisk {
     /// The power fails: what was not synced is kept, lost or torn as the seed has it. Open handles and locks are dead.
     pub fn crash(&self) {
         let mut state = self.state();
-        let sector_bytes = if state.random(4) == 0 { 4096.max(state.sector_bytes) } else { state.sector_bytes };
+        let sector_bytes =
+            if state.random(4) == 0 { 4096.max(state.sector_bytes) } else { state.sector_bytes };
         let versions = state.image.versions(sector_bytes);
         let kept = state.choose(&versions);
         state.image = state.image.crashed(sector_bytes, &kept);

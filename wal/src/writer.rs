@@ -1,0 +1,403 @@
+//! The log's end: batches are staged in memory, then written with one call; a full segment gives way to the next.
+//!
+//! Two locks, taken in this order: `io` is held while bytes go to the file, so they go in order; `stage` while a batch is
+//! copied and bound to its place, which takes microseconds. While one group is being written, the next one gathers.
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::format::{
+    self, BATCH_BYTES_MAX, FLAG_CLOSED, FRAME_BYTES, FrameHeader, HEADER_BYTES, KIND_COMMIT, KIND_CONTINUE,
+    KIND_LAYOUT, KIND_USER_MAX, NEXT_NONE, PART_BYTES, Part, PartEnd, PartMix, RECORD_BYTES_MAX,
+    SEGMENT_BYTES_MAX, Seed,
+};
+use crate::position::Position;
+use crate::record::Batch;
+use crate::segment::Segment;
+use crate::stats::count;
+use crate::wal::Appended;
+
+/// A part without records fits behind every batch: so a segment can always be closed.
+const END_ROOM: u64 = 2 * PART_BYTES as u64;
+/// More than this is not gathered in memory before it is written.
+const STAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Where the next batch goes, and the batches that are not written yet.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    out: Vec<u8>,
+    out_at: u64,
+    pub(crate) segment: Arc<Segment>,
+    seed: Seed,
+    pub(crate) next: u64,
+    sequence: u64,
+    scratch: Vec<Position>,
+}
+
+/// What is written and not synced.
+#[derive(Debug, Default)]
+pub(crate) struct Io {
+    out: Vec<u8>,
+    unsynced: Vec<Arc<Segment>>,
+}
+
+/// The end of a part.
+#[derive(Debug, Clone, Copy)]
+struct Close {
+    kind: u8,
+    next: u64,
+    /// The first user record is a footer's.
+    footer: bool,
+}
+
+const COMMIT: Close = Close { kind: KIND_COMMIT, next: NEXT_NONE, footer: false };
+
+impl Stage {
+    pub(crate) fn new(segment: Arc<Segment>, next: u64, epoch: u32, sequence: u64) -> Stage {
+        let seed = segment.seed.with_epoch(epoch);
+        Stage { out: Vec::new(), out_at: next, segment, seed, next, sequence, scratch: Vec::new() }
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        self.segment.position(self.next)
+    }
+
+    fn begin_segment(&mut self, segment: Arc<Segment>) {
+        self.seed = segment.seed.with_epoch(self.seed.epoch());
+        self.segment = segment;
+        self.next = HEADER_BYTES;
+        self.out_at = HEADER_BYTES;
+    }
+
+    /// Stages one part of the batch with the current number.
+    fn put(
+        &mut self,
+        durable: u64,
+        (index, flags): (u32, u32),
+        frames: [&[u8]; 2],
+        close: Close,
+        positions: &mut Vec<Position>,
+    ) {
+        let part = Part { sequence: self.sequence, durable, index, flags };
+        part.encode(&mut self.out, self.seed, self.next);
+        self.next += PART_BYTES as u64;
+        let mut mix = PartMix::new(&part);
+        let (mut records, mut footer) = (0, 0);
+        for frames in frames {
+            let mut at = self.out.len();
+            self.out.extend_from_slice(frames);
+            // Frames come from a batch, which makes them whole: decoding one never fails here.
+            while let Some(header) = FrameHeader::decode_unbound(&self.out[at..]) {
+                mix.add(format::frame_bind(&mut self.out[at..], self.seed, self.next));
+                if header.kind <= KIND_USER_MAX {
+                    positions.push(self.segment.position(self.next));
+                    footer = if close.footer && footer == 0 { self.next } else { footer };
+                }
+                records += 1;
+                at += header.bytes() as usize;
+                self.next += header.bytes();
+            }
+        }
+        let end = PartEnd { mix, next: close.next, records, footer: footer as u32 };
+        end.encode(&mut self.out, close.kind, self.seed, self.next);
+        self.next += PART_BYTES as u64;
+        if close.kind == KIND_COMMIT {
+            self.sequence += 1;
+        }
+    }
+
+    fn put_empty(&mut self, durable: u64, flags: u32, next: u64) {
+        let mut none = mem::take(&mut self.scratch);
+        self.put(durable, (0, flags), [&[], &[]], Close { next, ..COMMIT }, &mut none);
+        self.scratch = none;
+    }
+}
+
+/// The frame of a layout record.
+fn layout_frame(core: &Core, previous_end: Position) -> Batch {
+    let mut batch = Batch::new();
+    let layout = core.table().layout(previous_end);
+    batch.push_frame(KIND_LAYOUT, |bytes| layout.encode(bytes));
+    batch
+}
+
+/// Cuts frames into runs of at most `room` bytes; a frame that is longer makes a run of its own.
+fn split(frames: &[u8], room: u64) -> Vec<&[u8]> {
+    let (mut runs, mut start, mut at) = (Vec::new(), 0, 0);
+    while let Some(header) = FrameHeader::decode_unbound(&frames[at..]) {
+        let end = at + header.bytes() as usize;
+        if at > start && (end - start) as u64 > room {
+            runs.push(&frames[start..at]);
+            start = at;
+        }
+        at = end;
+    }
+    runs.push(&frames[start..]);
+    runs
+}
+
+impl Core {
+    fn limit(&self) -> u64 {
+        if self.options().manual_rotation { SEGMENT_BYTES_MAX } else { self.options().segment_bytes }
+    }
+
+    fn fits(&self, stage: &Stage, bytes: u64) -> bool {
+        stage.next + bytes + END_ROOM <= self.limit()
+    }
+
+    fn admit(&self, batch: &Batch) -> Result<(), Error> {
+        if self.options().read_only {
+            return Err(Error::ReadOnly);
+        }
+        if let Some(kind) = batch.bad_kind() {
+            return Err(Error::BadKind { kind, limit: KIND_USER_MAX });
+        }
+        if batch.largest() > RECORD_BYTES_MAX {
+            return Err(Error::RecordTooLarge { bytes: batch.largest(), limit: RECORD_BYTES_MAX });
+        }
+        if batch.part_bytes() > BATCH_BYTES_MAX {
+            return Err(Error::BatchTooLarge { bytes: batch.part_bytes(), limit: BATCH_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    /// Gives the batch its place. Nothing is written yet, unless memory or the segment is full.
+    pub(crate) fn stage_batch(&self, batch: &mut Batch) -> Result<Appended, Error> {
+        self.admit(batch)?;
+        self.group.check()?;
+        batch.positions_mut().clear();
+        let mut stage = self.stage();
+        if batch.is_empty() {
+            return Ok(Appended { first: stage.end(), end: stage.end() });
+        }
+        let full = stage.out.len() + batch.bytes() > STAGE_BYTES_MAX && !stage.out.is_empty();
+        if full || !self.fits(&stage, batch.part_bytes()) {
+            drop(stage);
+            let mut io = self.io();
+            let mut stage = self.stage();
+            return self.stage_slowly(&mut io, &mut stage, batch);
+        }
+        Ok(self.stage_whole(&mut stage, batch, COMMIT))
+    }
+
+    fn stage_whole(&self, stage: &mut Stage, batch: &mut Batch, close: Close) -> Appended {
+        let mut positions = mem::take(batch.positions_mut());
+        stage.put(self.group.durable(), (0, 0), [&[], batch.frames()], close, &mut positions);
+        *batch.positions_mut() = positions;
+        self.count_batch(batch);
+        let end = stage.end();
+        Appended { first: batch.positions().first().copied().unwrap_or(end), end }
+    }
+
+    fn count_batch(&self, batch: &Batch) {
+        count(&self.counters.batches, 1);
+        count(&self.counters.records, batch.len() as u64);
+        count(&self.counters.bytes, batch.part_bytes());
+    }
+
+    fn stage_slowly(&self, io: &mut Io, stage: &mut Stage, batch: &mut Batch) -> Result<Appended, Error> {
+        self.write_stage(io, stage)?;
+        if self.fits(stage, batch.part_bytes()) {
+            return Ok(self.stage_whole(stage, batch, COMMIT));
+        }
+        let mut positions = mem::take(batch.positions_mut());
+        let result = self.rotate(io, stage, batch.frames(), &mut positions);
+        *batch.positions_mut() = positions;
+        result?;
+        self.count_batch(batch);
+        let end = stage.end();
+        Ok(Appended { first: batch.positions().first().copied().unwrap_or(end), end })
+    }
+
+    /// Closes the active segment and goes on in new ones, as many as the frames need. If there is no room for them on the disk,
+    /// nothing has changed.
+    fn rotate(
+        &self,
+        io: &mut Io,
+        stage: &mut Stage,
+        frames: &[u8],
+        positions: &mut Vec<Position>,
+    ) -> Result<(), Error> {
+        let layout = layout_frame(self, stage.end());
+        // A few runs more than now at the most matter little: a file may grow a bit beyond its size.
+        let used = HEADER_BYTES + layout.bytes() as u64 + 2 * PART_BYTES as u64 + END_ROOM;
+        let runs = split(frames, self.limit().saturating_sub(used));
+        let mut segments = Vec::with_capacity(runs.len());
+        while segments.len() < runs.len() {
+            match self.maker.take(&self.counters) {
+                Ok(segment) => segments.push(segment),
+                Err(error) => {
+                    self.maker.untake(segments);
+                    return Err(Error::io("begin a segment", error));
+                }
+            }
+        }
+        let ids: Vec<u64> = segments.iter().map(|segment| segment.id).collect();
+        stage.put_empty(self.group.durable(), 0, ids[0]);
+        for (i, (segment, run)) in segments.into_iter().zip(runs).enumerate() {
+            let close = match ids.get(i + 1) {
+                Some(&next) => Close { kind: KIND_CONTINUE, next, footer: false },
+                None => COMMIT,
+            };
+            self.begin_segment(io, stage, segment, (i as u32, run), close, positions)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged, leaves the active segment, and stages the first part of the next: its layout and `run`.
+    fn begin_segment(
+        &self,
+        io: &mut Io,
+        stage: &mut Stage,
+        segment: Arc<Segment>,
+        (index, run): (u32, &[u8]),
+        close: Close,
+        positions: &mut Vec<Position>,
+    ) -> Result<(), Error> {
+        self.write_stage(io, stage)?;
+        let previous_end = stage.end();
+        if !stage.segment.is_sealed() {
+            stage.segment.seal(0);
+        }
+        self.table_mut().push(Arc::clone(&segment));
+        stage.begin_segment(segment);
+        count(&self.counters.segments_begun, 1);
+        let layout = layout_frame(self, previous_end);
+        stage.put(self.group.durable(), (index, 0), [layout.frames(), run], close, positions);
+        Ok(())
+    }
+
+    /// Appends the batch as the last of the active segment and goes on in a new one.
+    pub(crate) fn seal_with(&self, footer: &mut Batch) -> Result<Arc<Segment>, Error> {
+        self.admit(footer)?;
+        self.group.check()?;
+        let mut io = self.io();
+        let mut stage = self.stage();
+        let next = self.maker.take(&self.counters).map_err(|e| Error::io("begin a segment", e))?;
+        footer.positions_mut().clear();
+        let close = Close { kind: KIND_COMMIT, next: next.id, footer: true };
+        self.stage_whole(&mut stage, footer, close);
+        let sealed = Arc::clone(&stage.segment);
+        sealed.seal(footer.positions().first().map_or(0, |position| position.offset()));
+        self.begin_segment(&mut io, &mut stage, next, (0, &[]), COMMIT, &mut Vec::new())?;
+        self.write_stage(&mut io, &mut stage)?;
+        Ok(sealed)
+    }
+
+    /// Changes the log's shape under both locks and appends the record of it.
+    pub(crate) fn reshape<T>(
+        &self,
+        change: impl FnOnce(&Stage) -> Result<T, Error>,
+    ) -> Result<(T, Position), Error> {
+        if self.options().read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.group.check()?;
+        let mut io = self.io();
+        let mut stage = self.stage();
+        self.write_stage(&mut io, &mut stage)?;
+        let outcome = change(&stage)?;
+        let layout = layout_frame(self, stage.end());
+        if self.fits(&stage, layout.part_bytes()) {
+            self.put_layout(&mut stage, &layout);
+        } else if self.rotate(&mut io, &mut stage, &[], &mut Vec::new()).is_err() {
+            // No room for a new segment: the record makes this one a bit longer than its size.
+            self.group.check()?;
+            self.put_layout(&mut stage, &layout);
+        }
+        self.write_stage(&mut io, &mut stage)?;
+        Ok((outcome, stage.end()))
+    }
+
+    fn put_layout(&self, stage: &mut Stage, layout: &Batch) {
+        let mut none = Vec::new();
+        stage.put(self.group.durable(), (0, 0), [layout.frames(), &[]], COMMIT, &mut none);
+    }
+
+    /// The first record of a life: binds the log to a new epoch, right behind the end that was found.
+    pub(crate) fn open_record(&self, previous_end: Position) -> Result<(), Error> {
+        let mut io = self.io();
+        let mut stage = self.stage();
+        let layout = layout_frame(self, previous_end);
+        self.put_layout(&mut stage, &layout);
+        self.write_stage(&mut io, &mut stage)
+    }
+
+    /// The last record of a life: everything before it is durable.
+    pub(crate) fn close_record(&self) -> Result<(), Error> {
+        let mut io = self.io();
+        let mut stage = self.stage();
+        stage.put_empty(self.group.durable(), FLAG_CLOSED, NEXT_NONE);
+        self.write_stage(&mut io, &mut stage)
+    }
+
+    /// Writes all that is staged.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let mut io = self.io();
+        let mut stage = self.stage();
+        if stage.out.is_empty() {
+            return Ok(());
+        }
+        let (segment, at, end) = self.take_stage(&mut io, &mut stage);
+        // Others stage the next group meanwhile; they cannot write it before this one.
+        drop(stage);
+        self.write_out(&mut io, segment, at, end)
+    }
+
+    fn write_stage(&self, io: &mut Io, stage: &mut Stage) -> Result<(), Error> {
+        if stage.out.is_empty() {
+            return Ok(());
+        }
+        let (segment, at, end) = self.take_stage(io, stage);
+        self.write_out(io, segment, at, end)
+    }
+
+    fn take_stage(&self, io: &mut Io, stage: &mut Stage) -> (Arc<Segment>, u64, u64) {
+        mem::swap(&mut io.out, &mut stage.out);
+        let at = mem::replace(&mut stage.out_at, stage.next);
+        (Arc::clone(&stage.segment), at, stage.next)
+    }
+
+    fn write_out(&self, io: &mut Io, segment: Arc<Segment>, at: u64, end: u64) -> Result<(), Error> {
+        // Bytes of a batch that others hold places behind cannot be taken back: a failure here is for good.
+        let written = self.group.check().and_then(|()| {
+            segment.file.write_at(at, &io.out).map_err(|e| self.group.poison("write of a batch", e))
+        });
+        io.out.clear();
+        io.out.shrink_to(2 * STAGE_BYTES_MAX);
+        written?;
+        count(&self.counters.writes, 1);
+        segment.set_end(end);
+        self.set_written(segment.position(end));
+        if io.unsynced.last().is_none_or(|last| last.id != segment.id) {
+            io.unsynced.push(segment);
+        }
+        Ok(())
+    }
+
+    /// One round of sync, for everything staged by now; gives the position up to which all is durable.
+    pub(crate) fn sync_round(&self) -> Result<u64, Error> {
+        self.flush()?;
+        let mut io = self.io();
+        let upto = self.written();
+        let last = io.unsynced.pop();
+        let earlier = mem::take(&mut io.unsynced);
+        drop(io);
+        for segment in earlier.iter().chain(last.as_ref()) {
+            self.sync_file(segment).map_err(|error| self.group.poison("sync of a segment", error))?;
+        }
+        if last.is_some() {
+            count(&self.counters.syncs, 1);
+        }
+        Ok(upto.as_u64())
+    }
+
+    fn sync_file(&self, segment: &Segment) -> io::Result<()> {
+        if self.options().unsafe_no_sync { Ok(()) } else { segment.file.sync() }
+    }
+}
+
+const _: () = assert!(FRAME_BYTES.is_multiple_of(8) && PART_BYTES.is_multiple_of(8));
