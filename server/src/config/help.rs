@@ -9,7 +9,8 @@ use super::table::{self, Group, Status};
 #[must_use]
 pub fn usage() -> &'static str {
     "Usage:\n\n  ketch [flags]          start a member\n  ketch --version        print the version\n  \
-     ketch --help           print every flag\n\nEvery flag also has a variable: --data-dir is ETCD_DATA_DIR.\n"
+     ketch --help           print every flag\n\nEvery flag also has a variable: --data-dir is ETCD_DATA_DIR.\n\
+     A flag that is not supported yet takes its default value only.\n"
 }
 
 const GROUPS: &[(Group, &str)] = &[
@@ -34,7 +35,7 @@ pub fn help() -> String {
         let _ = write!(out, "\n{title}:\n");
         for flag in table::all().filter(|flag| flag.group == *group) {
             let mark = match flag.status {
-                Status::NotYet => " [not supported yet: only the default is accepted]".to_owned(),
+                Status::NotYet => " [not supported yet]".to_owned(),
                 Status::NoEffect(why) => format!(" [no effect: {why}]"),
                 Status::Differs(why) => format!(" [{why}]"),
                 Status::Works | Status::Ignored => String::new(),

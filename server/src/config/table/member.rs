@@ -54,7 +54,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::Works,
+        Status::NoEffect("a sole voter campaigns as soon as it starts"),
         "initial-election-tick-advance",
         Kind::Bool,
         "true",

@@ -63,7 +63,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::Works,
+        Status::NoEffect("slow commands are not logged yet"),
         "warning-apply-duration",
         Kind::Duration,
         "100ms",
@@ -71,7 +71,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::Works,
+        Status::NoEffect("slow requests are not logged yet"),
         "warning-unary-request-duration",
         Kind::Duration,
         "300ms",
