@@ -11,6 +11,7 @@ mod crash;
 mod endpoints;
 mod flags;
 mod harness;
+mod house;
 mod process;
 mod script;
 mod wire;
