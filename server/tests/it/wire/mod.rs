@@ -4,6 +4,7 @@ mod generate;
 mod http;
 mod limits;
 mod members;
+mod unserved;
 
 use std::fmt::Debug;
 
