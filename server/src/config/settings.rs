@@ -60,10 +60,12 @@ impl Settings {
 
     /// Whether an option was given at all.
     pub(crate) fn is_given(&self, name: &str) -> bool {
+        debug_assert!(self.defaults.contains_key(name), "the table has no --{name}");
         self.given.contains_key(name)
     }
 
     fn value(&self, name: &str) -> &Value {
+        debug_assert!(self.defaults.contains_key(name), "the table has no --{name}");
         let value = self.given.get(name).map(|given| &given.value).or_else(|| self.defaults.get(name));
         value.unwrap_or(&Value::Missing)
     }

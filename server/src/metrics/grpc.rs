@@ -1,7 +1,12 @@
 //! Counters of every RPC, under the names of Go's gRPC middleware that dashboards and alerts ask for.
 
+use MethodKind::{BidiStream, ServerStream, Unary};
+
 use super::instrument::Counter;
 use super::text::Page;
+
+/// Chooses one counter of an RPC.
+type Pick = fn(&GrpcMethod) -> &Counter;
 
 /// Names of the gRPC status codes, by number.
 pub const CODES: [&str; 17] = [
@@ -49,8 +54,6 @@ impl MethodKind {
         }
     }
 }
-
-use MethodKind::{BidiStream, ServerStream, Unary};
 
 /// Every RPC of the API: `/service/method` and its shape, sorted.
 pub(crate) const METHODS: &[(&str, MethodKind)] = &[
@@ -190,7 +193,6 @@ impl GrpcMetrics {
                 );
             }
         }
-        type Pick = fn(&GrpcMethod) -> &Counter;
         let families: [(&str, &str, Pick); 3] = [
             ("grpc_server_msg_received_total", "Request messages of all RPCs", |method| &method.received),
             ("grpc_server_msg_sent_total", "Answer messages of all RPCs", |method| &method.sent),
