@@ -11,7 +11,7 @@ mod render;
 mod rpc_layer;
 mod text;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
@@ -135,7 +135,7 @@ pub struct Metrics {
     pub(crate) health_failures: Counter,
     pub(crate) checks: [(&'static str, &'static str, CheckCounts); 5],
     server_id: OnceLock<String>,
-    cluster_version: std::sync::Mutex<Option<String>>,
+    cluster_version: Mutex<Option<String>>,
     refresh: OnceLock<Refresh>,
 }
 
@@ -187,7 +187,7 @@ impl Metrics {
                 check("readyz", "non_learner"),
             ],
             server_id: OnceLock::new(),
-            cluster_version: std::sync::Mutex::new(None),
+            cluster_version: Mutex::new(None),
             refresh: OnceLock::new(),
         }
     }
@@ -197,10 +197,10 @@ impl Metrics {
         let _ = self.server_id.set(format!("{id:x}"));
     }
 
-    /// Shows the cluster version, as `major.minor`.
+    /// Shows the cluster version by its first two numbers: `3.7.0` as `3.7`.
     pub fn set_cluster_version(&self, version: &str) {
-        *self.cluster_version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some(version.to_owned());
+        let short = version.match_indices('.').nth(1).map_or(version, |(end, _)| &version[..end]);
+        *self.cluster_version.lock().unwrap_or_else(PoisonError::into_inner) = Some(short.to_owned());
     }
 
     /// Called before every scrape: the place to set gauges that are cheaper to ask for than to keep. The first

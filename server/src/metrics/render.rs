@@ -142,7 +142,7 @@ mod tests {
         metrics.on_scrape(|metrics| metrics.has_leader.set_bool(true));
         metrics.apply_duration.observe(ApplyOp::Txn, true, Duration::from_micros(5));
         metrics.set_server_id(0x2e);
-        metrics.set_cluster_version("3.7");
+        metrics.set_cluster_version("3.7.0");
         let page = metrics.render();
         for line in [
             "etcd_server_has_leader 1",
