@@ -238,9 +238,6 @@ fn proof(id: u64, offset: u64, durable: u64) -> String {
     format!("the batch at {} says that the log was durable up to {durable}", Position::new(id, offset))
 }
 
-/// Whether a segment was part of the log once and is rightly gone.
-type Removed<'a> = dyn Fn(u64, &Folder) -> bool + 'a;
-
 struct Find<'a> {
     folder: &'a mut Folder,
     walked: Vec<u64>,
@@ -250,42 +247,32 @@ struct Find<'a> {
 impl Find<'_> {
     /// Walks from the last place that is proven durable to the first thing that does not belong.
     fn walk_tail(&mut self, newest: u64, first: &First) -> Result<(Walk, (u64, Stop)), OpenError> {
-        let (walk, stop) = self.walk_from(newest, None)?;
+        let (walk, stop) = self.walk_from(newest)?;
         let durable = walk.durable.max(first.durable);
         if durable >= first.layout.previous_end {
-            return Ok((walk, stop));
+            return accept(walk, stop);
         }
-        // What came before the newest segment is not proven durable as a whole: begin where it is.
+        // What came before the newest segment is not proven durable as a whole: begin where it is. A file that the
+        // latest layout no longer names goes only once that layout is durable, and with it all that came before.
         let base = Position::from_u64(durable).segment().0;
-        let latest = walk.layout.as_ref().unwrap_or(&first.layout).clone();
-        let removed =
-            |id: u64, folder: &Folder| !latest.segments.contains(&id) && !folder.segments.contains_key(&id);
-        // A file that the latest layout no longer names is removed only once that layout is durable, and all before it.
-        if removed(base, self.folder) {
-            return Ok((walk, stop));
-        }
-        match self.walk_from(base, Some(&removed))? {
-            (_, (id, Stop::Bad { found: REMOVED, .. })) if removed(id, self.folder) => {
-                self.walk_from(newest, None)
+        let latest = walk.layout.as_ref().unwrap_or(&first.layout).segments.clone();
+        let (longer, longer_stop) = self.walk_from(base)?;
+        match longer_stop {
+            (id, Stop::Missing) if !latest.contains(&id) => {
+                self.walk_from(newest)?;
+                accept(walk, stop)
             }
-            longer => Ok(longer),
+            _ => accept(longer, longer_stop),
         }
     }
 
-    fn walk_from(
-        &mut self,
-        from: u64,
-        removed: Option<&Removed<'_>>,
-    ) -> Result<(Walk, (u64, Stop)), OpenError> {
+    fn walk_from(&mut self, from: u64) -> Result<(Walk, (u64, Stop)), OpenError> {
         let mut walk = Walk::default();
         let mut id = from;
         self.walked.clear();
         loop {
             let Some(file) = self.folder.segments.get_mut(&id) else {
-                if removed.is_some_and(|removed| removed(id, self.folder)) {
-                    return Ok((walk, (id, Stop::Bad { offset: 0, found: REMOVED })));
-                }
-                return Err(missing(id, "a segment's file is durable before it is named"));
+                return Ok((walk, (id, Stop::Missing)));
             };
             let (mut scanner, seed) = (file.scanner(), file.seed());
             let stop = walk.segment(&mut scanner, id, seed, HEADER_BYTES).map_err(read_error(file))?;
@@ -305,15 +292,16 @@ impl Find<'_> {
                     );
                     return Err(OpenError::Damage(found));
                 }
-                Stop::Bad { .. } => return Ok((walk, (id, stop))),
+                Stop::Bad { .. } | Stop::Missing => return Ok((walk, (id, stop))),
             }
         }
     }
 
     /// Torn or damaged: does anything behind the cut say that the log was durable beyond it?
     fn judge(&mut self, walk: &Walk, (id, stop): (u64, Stop)) -> Result<(Position, Tail), OpenError> {
-        let Stop::Bad { offset, found } = stop else {
-            return Ok((Position::new(id, HEADER_BYTES), Tail::Clean));
+        let (offset, found) = match stop {
+            Stop::Bad { offset, found } => (offset, found),
+            Stop::Missing | Stop::Next { .. } => (HEADER_BYTES, "no such file"),
         };
         let bad = Position::new(id, offset);
         let cut = walk.cut(bad);
@@ -351,7 +339,16 @@ impl Find<'_> {
     }
 }
 
-const REMOVED: &str = "a segment that was removed";
+/// A segment's file is durable before another names it, so it is there; unless its batch is not whole, and an earlier recovery
+/// had begun to cut it from its end.
+fn accept(walk: Walk, stop: (u64, Stop)) -> Result<(Walk, (u64, Stop)), OpenError> {
+    match stop {
+        (id, Stop::Missing) if !walk.in_batch() => {
+            Err(missing(id, "a segment's file is durable before another names it"))
+        }
+        _ => Ok((walk, stop)),
+    }
+}
 
 /// Checks the segments of the layout that the walk did not go through: all of them are durable.
 fn verify_rest(
@@ -396,6 +393,7 @@ fn verify_rest(
                 (file.end, file.footer, file.sealed) = (end, footer, true);
                 linked = Some((next, walk));
             }
+            Stop::Missing => {}
             Stop::Bad { offset, found } => {
                 let proof = "the log goes on in a later segment, which was begun after this one was complete";
                 let at = Position::new(id, offset);

@@ -15,6 +15,8 @@ use crate::scan::{Found, Frame, Scanner};
 pub(crate) enum Stop {
     /// No valid part follows.
     Bad { offset: u64, found: &'static str },
+    /// The segment has no file.
+    Missing,
     /// The segment is complete.
     Next { next: u64, end: u64, footer: u64 },
 }
@@ -99,6 +101,11 @@ impl Walk {
                 return Ok(Stop::Next { next: end.next, end: at, footer: u64::from(end.footer) });
             }
         }
+    }
+
+    /// True between the parts of a batch.
+    pub(crate) fn in_batch(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Is this the head of the part that must come next?

@@ -1,3 +1,6 @@
 //! Behaviour of the log, on the simulated disk unless a test says otherwise.
+#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod basics;
+mod crash;
+mod hunt;

@@ -1,0 +1,31 @@
+//! Crashes at every operation of the disk; the same hunt as a command is `examples/crash_hunt.rs`.
+
+use crate::hunt::{Plan, Report, hunt};
+
+fn hunt_all(seeds: std::ops::Range<u64>, zero_fill: bool) {
+    let mut report = Report::default();
+    for seed in seeds {
+        report.add(hunt(Plan { seed, steps: 40, bound: 24, zero_fill }).unwrap());
+    }
+    println!("{report:?}");
+    assert!(report.states > 45_000, "{report:?}");
+}
+
+#[test]
+fn filled_segments_recover_from_every_crash_state() {
+    hunt_all(0..20, true);
+}
+
+#[test]
+fn growing_segments_recover_from_every_crash_state() {
+    hunt_all(100..120, false);
+}
+
+#[test]
+fn one_seed_gives_one_disk() {
+    let run = |seed| {
+        let report = hunt(Plan { seed, steps: 15, bound: 2, zero_fill: true }).unwrap();
+        (report.states, report.points)
+    };
+    assert_eq!(run(7), run(7));
+}
