@@ -33,5 +33,7 @@ pub use revision::Revision;
 pub use store::{CompactionProgress, Progress, Store};
 pub use tables::{Table, TableId};
 pub use types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes, SortOrder, SortTarget};
-pub use watch::hub::Hub;
+pub use watch::event::Event;
+pub use watch::stream::{Wake, WatchBatch, WatchHub, WatchStream};
+pub use watch::watcher::WatchRequest;
 pub use write::{Deleted, Previous, WriteTxn};

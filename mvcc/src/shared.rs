@@ -124,6 +124,7 @@ impl Shared {
         state: State,
         physical: Physical,
     ) -> Shared {
+        let hub = Hub::new(root.revision, options.watch_window_events);
         let epochs = VecDeque::from([Arc::downgrade(&root.epoch)]);
         Shared {
             disk,
@@ -131,7 +132,7 @@ impl Shared {
             log,
             ring: Mutex::new(Ring::new(options.ring_roots, options.ring_revisions, options.open_lists)),
             options,
-            hub: Hub::new(root.revision),
+            hub,
             root: Cell::new(root),
             loose: Mutex::default(),
             epochs: Mutex::new(epochs),

@@ -19,7 +19,7 @@ use crate::revision::Revision;
 use crate::shared::{Epoch, Pending, Root, Shared, Values, lock};
 use crate::tables::{Table, TableId, Tables};
 use crate::types::{Applied, Sizes};
-use crate::watch::hub::Hub;
+use crate::watch::stream::WatchHub;
 use crate::write::WriteTxn;
 
 /// Whether there is more to do of some duty.
@@ -193,9 +193,9 @@ impl Store {
         Background::new(Arc::clone(&self.shared))
     }
 
-    /// The watch hub.
-    pub fn hub(&self) -> &Hub {
-        &self.shared.hub
+    /// A handle to the watch hub.
+    pub fn hub(&self) -> WatchHub {
+        WatchHub { shared: Arc::clone(&self.shared) }
     }
 
     /// Does up to `budget` small steps of what only the writer can do: drops compacted tombstones from the index, closes
@@ -274,13 +274,14 @@ impl State {
         }
         let root = Arc::new(root);
         let before = std::mem::replace(&mut self.root, Arc::clone(&root));
+        let changes = self.take_changes();
+        shared.hub.append(changes);
         drop(shared.root.set(Arc::clone(&root)));
         let evicted = lock(&shared.ring).published(&root);
         shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
         // Whoever still reads the old root frees it; else its own few nodes go now.
         drop(before);
-        let changes = self.take_changes();
-        shared.hub.publish(changes, root.revision, root.compacted);
+        shared.hub.publish(root.revision);
     }
 
     /// Takes the batch's changes; views that pinned them before the commit keep their own.

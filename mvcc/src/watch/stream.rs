@@ -1,0 +1,225 @@
+//! A stream: the watchers of one consumer, and the door through which it takes their events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use super::event::Event;
+use super::hub::Inner;
+use super::watcher::{Place, WatchRequest, Watcher};
+use crate::error::Fault;
+use crate::shared::{Shared, lock};
+use crate::store::Progress;
+
+/// Called when there is something to take. It must not block, nor call the hub.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The hub's state of a stream.
+pub(crate) struct StreamState {
+    wake: Wake,
+    /// Whether something came since the last wake-up.
+    fresh: bool,
+    ready: VecDeque<u32>,
+    /// By the consumer's name for it.
+    pub(crate) watchers: BTreeMap<i64, u32>,
+}
+
+impl fmt::Debug for StreamState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamState").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+impl StreamState {
+    pub(crate) fn new(wake: Wake) -> StreamState {
+        StreamState { wake, fresh: false, ready: VecDeque::new(), watchers: BTreeMap::new() }
+    }
+
+    /// Notes that a watcher has something to take; true when the stream is to be woken for it.
+    #[must_use]
+    pub(crate) fn ready(&mut self, number: u32, watcher: &mut Watcher) -> bool {
+        if watcher.ready {
+            return false;
+        }
+        watcher.ready = true;
+        self.ready.push_back(number);
+        !std::mem::replace(&mut self.fresh, true)
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            (self.wake)();
+        }
+    }
+}
+
+/// What a stream takes of one watcher.
+#[derive(Debug)]
+pub struct WatchBatch {
+    /// The watcher, by the name it was given.
+    pub watcher: i64,
+    /// Events in order; all events of a revision are in one batch.
+    pub events: Vec<Arc<Event>>,
+    /// Whether the watcher asked for previous key-values.
+    pub previous: bool,
+    /// The newest revision that live watchers have been served up to; for the response header.
+    pub revision: i64,
+    /// Set when the watcher is over, because what it wanted next is compacted away: the compaction point.
+    pub compacted: Option<i64>,
+}
+
+/// The watch hub's handle: opens streams, hands on events.
+#[derive(Clone, Debug)]
+pub struct WatchHub {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl WatchHub {
+    /// Opens a stream. `wake` is called from within [`WatchHub::step`] whenever there is something new to take.
+    pub fn stream(&self, wake: Wake) -> WatchStream {
+        let number = lock(&self.shared.hub.inner).add_stream(wake);
+        WatchStream { shared: Arc::clone(&self.shared), number }
+    }
+
+    /// `notify` is called after each commit; it should see to it that [`WatchHub::step`] is called somewhere. It must
+    /// not block, nor call the hub.
+    pub fn set_notify(&self, notify: Wake) {
+        *lock(&self.shared.hub.notify) = Some(notify);
+    }
+
+    /// Hands on about `budget` events to live watchers and as many to late ones. May be called from any thread; commits
+    /// never wait for it longer than it takes to queue one slice.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the log cannot be read.
+    pub fn step(&self, budget: usize) -> Result<Progress, Fault> {
+        self.shared.check()?;
+        self.shared.hub.step(&self.shared, budget.max(1)).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// How many watchers there are, and how many of them are late.
+    pub fn watchers(&self) -> (usize, usize) {
+        let inner = lock(&self.shared.hub.inner);
+        let late = inner.watchers.values().filter(|watcher| watcher.place != Place::Live).count();
+        (inner.watchers.len(), late)
+    }
+}
+
+/// The watchers of one consumer. Dropping it ends them all.
+pub struct WatchStream {
+    shared: Arc<Shared>,
+    number: u32,
+}
+
+impl fmt::Debug for WatchStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WatchStream({})", self.number)
+    }
+}
+
+impl WatchStream {
+    /// Adds a watcher under a name of the consumer's choice. False when the stream has one of that name.
+    ///
+    /// A start below the compaction point is not refused here: the watcher's first batch then says `compacted`. A start at
+    /// it is served.
+    pub fn watch(&self, id: i64, request: WatchRequest) -> bool {
+        let hub = &self.shared.hub;
+        let mut inner = lock(&hub.inner);
+        if inner.streams.get(&self.number).is_none_or(|stream| stream.watchers.contains_key(&id)) {
+            return false;
+        }
+        // Read under the lock: a commit published before this line is before "now".
+        let published = hub.published();
+        let number = inner.add(self.number, id, request, published);
+        if let Some(stream) = inner.streams.get_mut(&self.number) {
+            stream.watchers.insert(id, number);
+        }
+        true
+    }
+
+    /// Ends a watcher; false when there is none of that name. Nothing of it comes any more.
+    pub fn cancel(&self, id: i64) -> bool {
+        let mut inner = lock(&self.shared.hub.inner);
+        let number = inner.streams.get_mut(&self.number).and_then(|stream| stream.watchers.remove(&id));
+        number.map(|number| inner.remove(number)).is_some()
+    }
+
+    /// Takes about `max` events of the next watcher that has some; `None` when there is nothing now.
+    pub fn take(&self, max: usize) -> Option<WatchBatch> {
+        let compacted = self.shared.root.get().compacted;
+        let mut inner = lock(&self.shared.hub.inner);
+        loop {
+            let number = inner.streams.get_mut(&self.number)?.ready.pop_front()?;
+            if let Some(batch) = inner.take(self.number, number, max, compacted) {
+                return Some(batch);
+            }
+        }
+    }
+
+    /// The revision up to which this watcher has certainly been given everything; `None` while something is queued or on
+    /// its way. A progress notice with it never overtakes an event.
+    pub fn progress(&self, id: i64) -> Option<i64> {
+        let inner = lock(&self.shared.hub.inner);
+        let number = inner.streams.get(&self.number)?.watchers.get(&id)?;
+        inner.progress(*number)
+    }
+
+    /// As [`WatchStream::progress`], for all watchers of the stream together; a stream without watchers has none.
+    pub fn progress_all(&self) -> Option<i64> {
+        let inner = lock(&self.shared.hub.inner);
+        let watchers = &inner.streams.get(&self.number)?.watchers;
+        let mut least = None;
+        for &number in watchers.values() {
+            let progress = inner.progress(number)?;
+            least = Some(least.map_or(progress, |least: i64| least.min(progress)));
+        }
+        least
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.shared.hub.inner);
+        if let Some(stream) = inner.streams.remove(&self.number) {
+            stream.watchers.values().for_each(|&number| inner.remove(number));
+        }
+    }
+}
+
+impl Inner {
+    fn take(&mut self, stream: u32, number: u32, max: usize, compacted: i64) -> Option<WatchBatch> {
+        let revision = self.delivered;
+        let watcher = self.watchers.get_mut(&number)?;
+        watcher.ready = false;
+        let events = watcher.take(max);
+        let over = watcher.place == Place::Lost && watcher.queue.is_empty();
+        let (id, previous) = (watcher.id, watcher.previous);
+        if over {
+            self.remove(number);
+            if let Some(stream) = self.streams.get_mut(&stream) {
+                stream.watchers.remove(&id);
+            }
+        } else if !watcher.queue.is_empty() {
+            // The consumer is taking right now; it need not be woken.
+            watcher.ready = true;
+            if let Some(stream) = self.streams.get_mut(&stream) {
+                stream.ready.push_back(number);
+            }
+        }
+        self.resume(number);
+        let last = events.last().map_or(0, |event| event.revision());
+        let compacted = over.then_some(compacted);
+        (over || !events.is_empty()).then(|| WatchBatch {
+            watcher: id,
+            events,
+            previous,
+            revision: revision.max(last),
+            compacted,
+        })
+    }
+
+    fn progress(&self, number: u32) -> Option<i64> {
+        let watcher = self.watchers.get(&number)?;
+        (watcher.place == Place::Live && watcher.queue.is_empty()).then_some(self.delivered)
+    }
+}
