@@ -186,14 +186,16 @@ impl Model {
     }
 
     /// The versions at or below the compaction point that survive it: the newest of each key, unless that is a
-    /// tombstone below the point.
+    /// tombstone below the point; and every tombstone at the point, for watches that start there.
     pub fn kept(&self) -> BTreeSet<Revision> {
         let mut newest = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.revision.main <= self.compacted) {
             newest.insert(event.kv.key(), event);
         }
-        let kept = newest.values().filter(|event| !event.delete || event.revision.main == self.compacted);
-        kept.map(|event| event.revision).collect()
+        let alive = newest.into_values().filter(|event| !event.delete);
+        let tombstones =
+            self.events.iter().filter(|event| event.delete && event.revision.main == self.compacted);
+        alive.chain(tombstones).map(|event| event.revision).collect()
     }
 
     /// How many versions are not compacted away.

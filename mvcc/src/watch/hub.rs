@@ -128,8 +128,8 @@ impl Hub {
             Some(found) => found,
             None if from >= root.compacted => from_log(shared, from, root.revision, budget)?,
             None => {
-                // So far behind that compaction has overtaken: treated like any late watcher.
-                lock(&self.inner).demote_live();
+                // So far behind that compaction has overtaken those that wanted what is gone.
+                lock(&self.inner).skip_to(root.compacted);
                 return Ok(true);
             }
         };
@@ -232,13 +232,24 @@ impl Inner {
         self.next_stream
     }
 
-    /// Adds a watcher; `published` is the newest revision.
-    pub(crate) fn add(&mut self, stream: u32, id: i64, request: WatchRequest, published: i64) -> u32 {
+    /// Adds a watcher; `published` is the newest revision. A start below the compaction point is the end of it.
+    pub(crate) fn add(
+        &mut self,
+        stream: u32,
+        id: i64,
+        request: WatchRequest,
+        published: i64,
+        compacted: i64,
+    ) -> u32 {
         let next = if request.start_revision > 0 { request.start_revision } else { published + 1 };
         self.next_watcher += 1;
         let number = self.next_watcher;
         self.watchers.insert(number, Watcher::new(request, stream, id, next));
-        self.settle(number);
+        if next < compacted {
+            self.lose(number);
+        } else {
+            self.settle(number);
+        }
         number
     }
 
@@ -285,19 +296,17 @@ impl Inner {
         }
     }
 
-    /// Makes all live watchers late ones.
-    fn demote_live(&mut self) {
-        let live = self.watchers.iter().filter(|(_, watcher)| watcher.place == Place::Live);
-        let live: Vec<u32> = live.map(|(&number, _)| number).collect();
+    /// Goes on at the compaction point, without the live watchers that wanted something below it.
+    fn skip_to(&mut self, compacted: i64) {
         let next = self.delivered + 1;
-        for number in live {
+        let live = self.watchers.iter().filter(|(_, watcher)| watcher.place == Place::Live);
+        let lost = live.filter(|(_, watcher)| watcher.next.max(next) < compacted);
+        let lost: Vec<u32> = lost.map(|(&number, _)| number).collect();
+        for number in lost {
             self.leave(number);
-            if let Some(watcher) = self.watchers.get_mut(&number) {
-                watcher.next = watcher.next.max(next);
-                watcher.place = Place::Behind;
-                self.behind.insert((watcher.next, number));
-            }
+            self.lose(number);
         }
+        self.delivered = compacted - 1;
     }
 
     /// Queues events for every watcher of a group that wants them.
@@ -379,12 +388,17 @@ impl Inner {
             lost.push(number);
         }
         for number in lost {
-            let Some(watcher) = self.watchers.get_mut(&number) else { continue };
-            watcher.place = Place::Lost;
-            let owner = watcher.stream;
-            if self.streams.get_mut(&owner).is_some_and(|stream| stream.ready(number, watcher)) {
-                self.fresh.push(owner);
-            }
+            self.lose(number);
+        }
+    }
+
+    /// Ends a watcher that is in no group: what it wants next is compacted away.
+    fn lose(&mut self, number: u32) {
+        let Some(watcher) = self.watchers.get_mut(&number) else { return };
+        watcher.place = Place::Lost;
+        let owner = watcher.stream;
+        if self.streams.get_mut(&owner).is_some_and(|stream| stream.ready(number, watcher)) {
+            self.fresh.push(owner);
         }
     }
 
@@ -405,7 +419,7 @@ impl Inner {
 
     /// Lets every late watcher join whose revision the slice up to `upto` contains.
     fn join_scan(&mut self, upto: i64) {
-        let Some(scan) = &mut self.scan else { return };
+        let Some(scan) = self.scan.as_mut().filter(|scan| scan.at <= upto) else { return };
         let joining: Vec<(i64, u32)> = self.behind.range((scan.at, 0)..=(upto, u32::MAX)).copied().collect();
         for (next, number) in joining {
             self.behind.remove(&(next, number));
@@ -435,7 +449,7 @@ impl Inner {
     }
 
     /// Wakes every stream that has got something since it was last woken.
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         for number in std::mem::take(&mut self.fresh) {
             if let Some(stream) = self.streams.get_mut(&number) {
                 stream.wake();

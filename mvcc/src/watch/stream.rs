@@ -130,10 +130,12 @@ impl WatchStream {
         }
         // Read under the lock: a commit published before this line is before "now".
         let published = hub.published();
-        let number = inner.add(self.number, id, request, published);
+        let compacted = self.shared.root.get().compacted;
+        let number = inner.add(self.number, id, request, published, compacted);
         if let Some(stream) = inner.streams.get_mut(&self.number) {
             stream.watchers.insert(id, number);
         }
+        inner.wake();
         true
     }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ketch_mvcc::model::{Model, ModelError};
 use ketch_mvcc::{
-    Applied, CompactError, KeyRange, Options, Query, RangeResult, ReadError, Store, TableId, View,
+    Applied, CompactError, KeyRange, Options, Progress, Query, RangeResult, ReadError, Store, TableId, View,
 };
 use ketch_wal::SimDisk;
 
-use crate::history::{Change, Op, history, shrink};
+use crate::history::{Change, Op, Watch, history, shrink};
+use crate::watches::Watches;
 
 /// What a store should hold.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -30,6 +31,7 @@ struct Bench {
     /// By applied index, every commit's truth.
     commits: BTreeMap<u64, Truth>,
     pinned: Vec<(View, Truth)>,
+    watches: Watches,
     applied: u64,
 }
 
@@ -51,7 +53,8 @@ impl Bench {
         let disk = SimDisk::new(seed);
         let store = Some(open(&disk));
         let commits = BTreeMap::from([(0, Truth::default())]);
-        Bench { disk, store, truth: Truth::default(), commits, pinned: Vec::new(), applied: 0 }
+        let watches = Watches::default();
+        Bench { disk, store, truth: Truth::default(), commits, pinned: Vec::new(), watches, applied: 0 }
     }
 
     fn store(&mut self) -> &mut Store {
@@ -85,6 +88,15 @@ impl Bench {
                 self.pinned.push((view, self.truth.clone()));
             }
             Op::Unpin => self.unpin(),
+            Op::Watch(watch) => self.watch(watch),
+            Op::CancelWatch { nth } => self.watches.cancel(*nth),
+            Op::Distribute { budget } => drop(self.store().hub().step(*budget).unwrap()),
+            Op::Take { batches, max } => {
+                for _ in 0..*batches {
+                    self.watches.take(*max, &self.truth.model);
+                }
+            }
+            Op::CatchUp => self.catch_up(),
             Op::Step { budget } => drop(self.store().step(*budget).unwrap()),
             Op::Background { budget } => drop(self.store().background().step(*budget).unwrap()),
             Op::Checkpoint => self.store().background().checkpoint().unwrap(),
@@ -158,6 +170,25 @@ impl Bench {
         same(view.range(&query), self.truth.model.range(&query));
     }
 
+    fn watch(&mut self, watch: &Watch) {
+        self.commit();
+        let store = self.store.as_mut().unwrap();
+        self.watches.add(store, watch, &self.truth.model);
+    }
+
+    /// Lets every watcher get everything, and compares.
+    fn catch_up(&mut self) {
+        self.commit();
+        let hub = self.store().hub();
+        loop {
+            let more = hub.step(7).unwrap() == Progress::More;
+            if !self.watches.take(5, &self.truth.model) && !more {
+                break;
+            }
+        }
+        self.watches.check_complete(&self.truth.model);
+    }
+
     fn unpin(&mut self) {
         for (view, truth) in std::mem::take(&mut self.pinned) {
             inspect(&view, &truth);
@@ -177,6 +208,7 @@ impl Bench {
     /// said to be durable.
     fn reopen(&mut self, end: impl FnOnce(&SimDisk)) {
         self.unpin();
+        self.watches = Watches::default();
         let durable = self.store().durable_applied().index;
         let last = self.applied;
         end(&self.disk);
@@ -241,6 +273,7 @@ fn run(seed: u64, ops: &[Op]) {
     for op in ops {
         bench.run(op);
     }
+    bench.run(&Op::CatchUp);
     bench.run(&Op::Inspect);
     bench.run(&Op::Unpin);
     bench.run(&Op::Restart);

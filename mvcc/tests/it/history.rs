@@ -22,6 +22,16 @@ pub(crate) enum Change {
     },
 }
 
+/// A watcher to add; it starts so many revisions below the newest, or now.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    pub(crate) range: KeyRange,
+    pub(crate) behind: Option<i64>,
+    pub(crate) previous: bool,
+    pub(crate) no_put: bool,
+    pub(crate) no_delete: bool,
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -51,6 +61,21 @@ pub(crate) enum Op {
     Pin,
     /// Let go of all pinned views after comparing them.
     Unpin,
+    Watch(Watch),
+    CancelWatch {
+        nth: usize,
+    },
+    /// The hub hands on some events.
+    Distribute {
+        budget: usize,
+    },
+    /// A consumer takes some of them.
+    Take {
+        batches: usize,
+        max: usize,
+    },
+    /// Every watcher gets everything; compare.
+    CatchUp,
     Step {
         budget: usize,
     },
@@ -119,8 +144,23 @@ fn change(random: &mut Random) -> Change {
     }
 }
 
+fn watch(random: &mut Random) -> Watch {
+    Watch {
+        range: range(random),
+        behind: (!random.one_in(3)).then(|| random.below(16) as i64 - 3),
+        previous: random.one_in(2),
+        no_put: random.one_in(6),
+        no_delete: random.one_in(6),
+    }
+}
+
 fn op(random: &mut Random) -> Op {
-    match random.below(100) {
+    match random.below(120) {
+        100..=105 => Op::Watch(watch(random)),
+        106 => Op::CancelWatch { nth: random.below(5) as usize },
+        107..=112 => Op::Distribute { budget: 1 + random.below(6) as usize },
+        113..=117 => Op::Take { batches: 1 + random.below(4) as usize, max: 1 + random.below(6) as usize },
+        118..=119 => Op::CatchUp,
         0..=44 => {
             let changes = if random.one_in(3) { random.below(5) } else { 1 };
             Op::Txn((0..changes).map(|_| change(random)).collect())

@@ -3,3 +3,4 @@
 mod histories;
 mod history;
 mod random;
+mod watches;
