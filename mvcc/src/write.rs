@@ -68,6 +68,11 @@ impl<'a> WriteTxn<'a> {
         self.store.state.revision
     }
 
+    /// The compaction point, as [`Store::compacted`].
+    pub fn compacted(&self) -> i64 {
+        self.store.state.compacted
+    }
+
     /// Pins the state as of now, own changes included, for a read that may come later and elsewhere.
     pub fn view(&mut self) -> View {
         self.store.view_uncommitted()

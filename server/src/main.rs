@@ -1,3 +1,80 @@
-//! The `ketch` binary.
+//! The `ketch` binary: flags, logging, signals, exit codes. Everything else is the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use ketch_server::config::{self, Config, Parsed};
+use ketch_server::{logging, wiring};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Config::from_process() {
+        Ok(Parsed::Run(config)) => run(&config),
+        Ok(Parsed::Version) => {
+            print!("{}", config::version_text());
+            ExitCode::SUCCESS
+        }
+        Ok(Parsed::Help) => {
+            print!("{}", config::help());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}", error.message());
+            if error.shows_usage() {
+                eprint!("{}", config::usage());
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(config: &Config) -> ExitCode {
+    logging::start(&config.log);
+    for notice in &config.notices {
+        if notice.warning {
+            tracing::warn!(subject = notice.subject, "{}", notice.message);
+        } else {
+            tracing::info!(subject = notice.subject, "{}", notice.message);
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("ketch-api").enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(config));
+            // Requests that did not end in time are cut off here.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(&format!("cannot start the runtime: {error}")),
+    }
+}
+
+async fn serve(config: &Config) -> ExitCode {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return fail("cannot listen for signals");
+    };
+    let running = tokio::select! {
+        started = wiring::start(config) => match started {
+            Ok(running) => running,
+            Err(why) => return fail(&why),
+        },
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+    };
+    let name = tokio::select! {
+        stopped = running.until_stopped() => return fail(&stopped.0),
+        _ = terminate.recv() => "terminated",
+        _ = interrupt.recv() => "interrupt",
+    };
+    tracing::info!(signal = name, "received signal; shutting down");
+    running.stop().await;
+    ExitCode::SUCCESS
+}
+
+fn fail(why: &str) -> ExitCode {
+    tracing::error!("{why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,208 @@
+//! Answers that carry key-values, with an encoder of their own: the pairs are spliced from stored bytes (a
+//! `mvccpb.KeyValue` lies in the store exactly as it goes over the wire) rather than decoded and rebuilt.
+//!
+//! Field numbers are those of `rpc.proto`.
+
+use bytes::BufMut;
+use ketch_mvcc::KeyValue;
+use ketch_proto::etcdserverpb::{CompactionResponse, ResponseHeader};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+/// Something that goes over the wire as one protobuf message.
+pub trait WireAnswer: Send + Sync + 'static {
+    /// How many bytes [`encode`](Self::encode) writes.
+    fn encoded_len(&self) -> usize;
+    /// Writes the message.
+    fn encode(&self, out: &mut impl BufMut);
+}
+
+/// Answers `Range`.
+#[derive(Debug, Default)]
+pub struct RangeAnswer {
+    /// Header (field 1); inside a transaction it names the revision only.
+    pub header: ResponseHeader,
+    /// The pairs (field 2).
+    pub kvs: Vec<KeyValue>,
+    /// Whether the limit cut the answer short (field 3).
+    pub more: bool,
+    /// How many keys the range has, whatever the limit and filters (field 4).
+    pub count: i64,
+}
+
+/// Answers `Put`.
+#[derive(Debug, Default)]
+pub struct PutAnswer {
+    /// Header (field 1).
+    pub header: ResponseHeader,
+    /// The pair before (field 2).
+    pub prev: Option<KeyValue>,
+}
+
+/// Answers `DeleteRange`.
+#[derive(Debug, Default)]
+pub struct DeleteAnswer {
+    /// Header (field 1).
+    pub header: ResponseHeader,
+    /// How many keys went (field 2).
+    pub deleted: i64,
+    /// The pairs before (field 3).
+    pub prev_kvs: Vec<KeyValue>,
+}
+
+/// Answers `Txn`.
+#[derive(Debug, Default)]
+pub struct TxnAnswer {
+    /// Header (field 1).
+    pub header: ResponseHeader,
+    /// Whether the comparisons held (field 2).
+    pub succeeded: bool,
+    /// One answer an operation (field 3).
+    pub ops: Vec<OpAnswer>,
+}
+
+/// The answer of one operation of a transaction (`ResponseOp`).
+#[derive(Debug)]
+pub enum OpAnswer {
+    /// Field 1.
+    Range(RangeAnswer),
+    /// Field 2.
+    Put(PutAnswer),
+    /// Field 3.
+    Delete(DeleteAnswer),
+    /// Field 4.
+    Txn(TxnAnswer),
+}
+
+impl WireAnswer for RangeAnswer {
+    fn encoded_len(&self) -> usize {
+        let kvs: usize = self.kvs.iter().map(|kv| bytes_len(2, kv.as_wire().len())).sum();
+        header_len(&self.header)
+            + kvs
+            + varint_len(3, u64::from(self.more))
+            + varint_len(4, self.count as u64)
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        put_header(&self.header, out);
+        for kv in &self.kvs {
+            put_bytes(2, kv.as_wire(), out);
+        }
+        put_varint(3, u64::from(self.more), out);
+        put_varint(4, self.count as u64, out);
+    }
+}
+
+impl WireAnswer for PutAnswer {
+    fn encoded_len(&self) -> usize {
+        header_len(&self.header) + self.prev.as_ref().map_or(0, |kv| bytes_len(2, kv.as_wire().len()))
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        put_header(&self.header, out);
+        if let Some(kv) = &self.prev {
+            put_bytes(2, kv.as_wire(), out);
+        }
+    }
+}
+
+impl WireAnswer for DeleteAnswer {
+    fn encoded_len(&self) -> usize {
+        let prev_kvs: usize = self.prev_kvs.iter().map(|kv| bytes_len(3, kv.as_wire().len())).sum();
+        header_len(&self.header) + varint_len(2, self.deleted as u64) + prev_kvs
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        put_header(&self.header, out);
+        put_varint(2, self.deleted as u64, out);
+        for kv in &self.prev_kvs {
+            put_bytes(3, kv.as_wire(), out);
+        }
+    }
+}
+
+impl WireAnswer for TxnAnswer {
+    fn encoded_len(&self) -> usize {
+        let ops: usize = self.ops.iter().map(|op| bytes_len(3, op.encoded_len())).sum();
+        header_len(&self.header) + varint_len(2, u64::from(self.succeeded)) + ops
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        put_header(&self.header, out);
+        put_varint(2, u64::from(self.succeeded), out);
+        for op in &self.ops {
+            put_length(3, op.encoded_len(), out);
+            op.encode(out);
+        }
+    }
+}
+
+impl OpAnswer {
+    fn encoded_len(&self) -> usize {
+        match self {
+            Self::Range(answer) => bytes_len(1, answer.encoded_len()),
+            Self::Put(answer) => bytes_len(2, answer.encoded_len()),
+            Self::Delete(answer) => bytes_len(3, answer.encoded_len()),
+            Self::Txn(answer) => bytes_len(4, answer.encoded_len()),
+        }
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        match self {
+            Self::Range(answer) => put_message(1, answer, out),
+            Self::Put(answer) => put_message(2, answer, out),
+            Self::Delete(answer) => put_message(3, answer, out),
+            Self::Txn(answer) => put_message(4, answer, out),
+        }
+    }
+}
+
+impl WireAnswer for CompactionResponse {
+    fn encoded_len(&self) -> usize {
+        Message::encoded_len(self)
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        self.encode_raw(out);
+    }
+}
+
+fn header_len(header: &ResponseHeader) -> usize {
+    bytes_len(1, header.encoded_len())
+}
+
+fn put_header(header: &ResponseHeader, out: &mut impl BufMut) {
+    put_length(1, header.encoded_len(), out);
+    header.encode_raw(out);
+}
+
+fn put_message(field: u32, answer: &impl WireAnswer, out: &mut impl BufMut) {
+    put_length(field, answer.encoded_len(), out);
+    answer.encode(out);
+}
+
+fn bytes_len(field: u32, len: usize) -> usize {
+    key_len(field) + encoded_len_varint(len as u64) + len
+}
+
+fn put_bytes(field: u32, bytes: &[u8], out: &mut impl BufMut) {
+    put_length(field, bytes.len(), out);
+    out.put_slice(bytes);
+}
+
+fn put_length(field: u32, len: usize, out: &mut impl BufMut) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+}
+
+/// A zero is the field's absence.
+fn varint_len(field: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { key_len(field) + encoded_len_varint(value) }
+}
+
+fn put_varint(field: u32, value: u64, out: &mut impl BufMut) {
+    if value != 0 {
+        encode_key(field, WireType::Varint, out);
+        encode_varint(value, out);
+    }
+}

@@ -1,0 +1,115 @@
+//! The only place that names a gRPC code: what went wrong inside, and what a client is told.
+
+use std::fmt;
+
+use ketch_mvcc::ReadError;
+use ketch_proto::rpc_error::RpcError;
+use tonic::{Code, Status};
+
+use crate::apply::answer::ApplyError;
+use crate::propose::ProposeError;
+use crate::read::BarrierError;
+
+/// Whatever ends a request early.
+#[derive(Debug)]
+pub enum ApiError {
+    /// One of etcd's documented errors.
+    Rpc(RpcError),
+    /// The client's own deadline passed, or it went away.
+    DeadlineExceeded,
+    /// The store failed under a read. The member is about to stop.
+    Store(String),
+    /// The health service does not know the service asked about.
+    UnknownService,
+    /// Something that this version does not do.
+    Unimplemented(String),
+}
+
+impl From<RpcError> for ApiError {
+    fn from(error: RpcError) -> Self {
+        Self::Rpc(error)
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        Self::Rpc(match error {
+            ApplyError::KeyNotFound => RpcError::KeyNotFound,
+            ApplyError::LeaseNotFound => RpcError::LeaseNotFound,
+            ApplyError::Compacted => RpcError::Compacted,
+            ApplyError::FutureRevision => RpcError::FutureRev,
+        })
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        Self::Rpc(match error {
+            ProposeError::TooLarge => RpcError::RequestTooLarge,
+            ProposeError::TooMany => RpcError::RequestTooManyRequests,
+            ProposeError::LeaderChanged => RpcError::LeaderChanged,
+            ProposeError::Timeout => RpcError::TimedOut,
+            ProposeError::Stopped => RpcError::ServerStopped,
+            ProposeError::Refused(refusal) => return refusal.into(),
+        })
+    }
+}
+
+impl From<BarrierError> for ApiError {
+    fn from(error: BarrierError) -> Self {
+        Self::Rpc(match error {
+            BarrierError::Timeout => RpcError::TimedOut,
+            BarrierError::Stopped => RpcError::ServerStopped,
+        })
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted { .. } => Self::Rpc(RpcError::Compacted),
+            ReadError::Future { .. } => Self::Rpc(RpcError::FutureRev),
+            ReadError::Fault(fault) => Self::Store(fault.to_string()),
+        }
+    }
+}
+
+impl From<ketch_mvcc::Fault> for ApiError {
+    fn from(fault: ketch_mvcc::Fault) -> Self {
+        Self::Store(fault.to_string())
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rpc(error) => f.write_str(error.message()),
+            Self::DeadlineExceeded => f.write_str("context deadline exceeded"),
+            Self::Store(why) => write!(f, "ketch: the store failed: {why}"),
+            Self::UnknownService => f.write_str("unknown service"),
+            Self::Unimplemented(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let code = match &error {
+            ApiError::Rpc(error) => return (*error).into(),
+            ApiError::DeadlineExceeded => Code::DeadlineExceeded,
+            ApiError::Store(_) => Code::DataLoss,
+            ApiError::UnknownService => Code::NotFound,
+            ApiError::Unimplemented(_) => Code::Unimplemented,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+/// A message that is over the size limit, in the words that etcd's clients know.
+#[must_use]
+pub fn message_too_large(found: &str, limit: usize) -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("grpc: received message larger than max ({found} vs. {limit})"),
+    )
+}

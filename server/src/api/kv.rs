@@ -1,0 +1,106 @@
+//! The KV service.
+
+use std::sync::Arc;
+
+use ketch_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, InternalRaftRequest, PutRequest, RangeRequest,
+    TxnRequest,
+};
+use ketch_proto::rpc_error::RpcError;
+
+use super::answer::{DeleteAnswer, PutAnswer, RangeAnswer, TxnAnswer};
+use super::context::Context;
+use super::error::ApiError;
+use super::{Api, range, validate};
+use crate::apply::answer::Answer;
+use crate::apply::txn;
+
+/// `KV.Range`.
+pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Result<RangeAnswer, ApiError> {
+    validate::range(&request)?;
+    if !request.serializable {
+        api.barrier.pass(context.deadline).await?;
+    }
+    let query = txn::query_of(&request);
+    let mut answer = range::read(&api, api.shared.reader.view(), query).await?;
+    answer.header = api.shared.header(answer.header.revision);
+    Ok(answer)
+}
+
+/// `KV.Put`.
+pub async fn put(api: Arc<Api>, context: Context, request: PutRequest) -> Result<PutAnswer, ApiError> {
+    validate::put(&request)?;
+    let command = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
+    match propose(&api, &context, command).await? {
+        Answer::Put(put) => Ok(range::put_answer(put, |revision| api.shared.header(revision))),
+        _ => Err(mismatched()),
+    }
+}
+
+/// `KV.DeleteRange`.
+pub async fn delete(
+    api: Arc<Api>,
+    context: Context,
+    request: DeleteRangeRequest,
+) -> Result<DeleteAnswer, ApiError> {
+    validate::delete(&request)?;
+    let command = InternalRaftRequest { delete_range: Some(request), ..InternalRaftRequest::default() };
+    match propose(&api, &context, command).await? {
+        Answer::Delete(delete) => Ok(range::delete_answer(delete, |revision| api.shared.header(revision))),
+        _ => Err(mismatched()),
+    }
+}
+
+/// `KV.Txn`.
+pub async fn txn(api: Arc<Api>, context: Context, request: TxnRequest) -> Result<TxnAnswer, ApiError> {
+    validate::txn(&request, api.limits.txn_ops_max)?;
+    let applied = if txn::is_read_only(&request) {
+        if !txn::is_serializable(&request) {
+            api.barrier.pass(context.deadline).await?;
+        }
+        txn::read_only(&api.shared.reader.view(), &request)??
+    } else {
+        let command = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
+        match propose(&api, &context, command).await? {
+            Answer::Txn(txn) => txn,
+            _ => return Err(mismatched()),
+        }
+    };
+    let revision = applied.revision;
+    let mut answer = range::complete(&api, applied).await?;
+    answer.header = api.shared.header(revision);
+    Ok(answer)
+}
+
+/// `KV.Compact`.
+pub async fn compact(
+    api: Arc<Api>,
+    context: Context,
+    request: CompactionRequest,
+) -> Result<CompactionResponse, ApiError> {
+    let (physical, wanted) = (request.physical, request.revision);
+    let command = InternalRaftRequest { compaction: Some(request), ..InternalRaftRequest::default() };
+    let Answer::Compact { revision } = propose(&api, &context, command).await? else {
+        return Err(mismatched());
+    };
+    if physical {
+        let mut done = api.shared.compacted.subscribe();
+        let finished =
+            tokio::time::timeout_at(context.deadline, done.wait_for(|&compacted| compacted >= wanted));
+        match finished.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_closed)) => return Err(RpcError::ServerStopped.into()),
+            Err(_elapsed) => return Err(RpcError::TimedOut.into()),
+        }
+    }
+    Ok(CompactionResponse { header: Some(api.shared.header(revision)) })
+}
+
+async fn propose(api: &Api, context: &Context, command: InternalRaftRequest) -> Result<Answer, ApiError> {
+    Ok(api.proposer.propose(&context.caller, command, context.deadline).await?)
+}
+
+/// A command is answered by its own kind, always; anything else is a bug of ours.
+fn mismatched() -> ApiError {
+    ApiError::Store("a command was answered by another command's answer".into())
+}

@@ -1,0 +1,58 @@
+//! The gRPC face of a member: one file per service, requests validated and converted here, nothing decided.
+//!
+//! [`router`] finds the method; each service's file holds plain functions from (context, request) to an
+//! answer; [`error`] is the only place that names a gRPC code.
+
+pub mod answer;
+pub mod cluster;
+pub mod codec;
+pub mod context;
+pub mod error;
+pub mod health;
+pub mod kv;
+pub mod maintenance;
+pub mod range;
+pub mod router;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::propose::Proposer;
+use crate::read::ReadBarrier;
+use crate::state::Shared;
+
+/// The limits that the API enforces; they are consulted before proposing, never when applying.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Operations in one branch of a transaction (`--max-txn-ops`).
+    pub txn_ops_max: usize,
+    /// Bytes of one replicated command (`--max-request-bytes`).
+    pub request_bytes_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// The space quota that Status reports, in bytes.
+    pub quota_bytes: i64,
+}
+
+/// What every service works with.
+pub struct Api {
+    /// The member's published state.
+    pub shared: Arc<Shared>,
+    /// The way to write.
+    pub proposer: Proposer,
+    /// The way to read what is agreed.
+    pub barrier: ReadBarrier,
+    /// The limits in force.
+    pub limits: Limits,
+    /// The member's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Places for large reads, which run beside the request threads.
+    pub large_reads: Semaphore,
+}
+
+/// How many large reads run at the same time.
+pub const LARGE_READS_MAX: usize = 4;

@@ -1,0 +1,108 @@
+//! Ranges: small ones are read where the request is, large ones on a bounded pool beside it.
+
+use ketch_mvcc::{KeyRange, Query, View};
+use ketch_proto::etcdserverpb::ResponseHeader;
+use ketch_proto::rpc_error::RpcError;
+
+use super::Api;
+use super::answer::{DeleteAnswer, OpAnswer, PutAnswer, RangeAnswer, TxnAnswer};
+use super::error::ApiError;
+use crate::apply::answer as applied;
+
+/// From how many pairs on a read leaves the request's thread.
+const LARGE: u64 = 512;
+
+/// Reads `query` from `view`. The header names the revision only.
+///
+/// # Errors
+/// A compacted or future revision, or a fault of the store.
+pub async fn read(api: &Api, view: View, query: Query) -> Result<RangeAnswer, ApiError> {
+    if !is_large(&view, &query)? {
+        return read_here(&view, &query);
+    }
+    beside(api, move || read_here(&view, &query)).await
+}
+
+/// Completes a transaction's answer: its ranges are read from the roots that they were given.
+///
+/// # Errors
+/// A fault of the store.
+pub async fn complete(api: &Api, txn: applied::TxnAnswer) -> Result<TxnAnswer, ApiError> {
+    let mut large = false;
+    for_each_range(&txn, &mut |range| {
+        large |= is_large(&range.view, &range.query)?;
+        Ok(())
+    })?;
+    if large { beside(api, move || complete_here(txn)).await } else { complete_here(txn) }
+}
+
+fn read_here(view: &View, query: &Query) -> Result<RangeAnswer, ApiError> {
+    let found = view.range(query)?;
+    Ok(RangeAnswer {
+        header: revision_only(found.revision),
+        kvs: found.kvs,
+        more: found.more,
+        count: i64::try_from(found.count).unwrap_or(i64::MAX),
+    })
+}
+
+fn is_large(view: &View, query: &Query) -> Result<bool, ApiError> {
+    if query.count_only || matches!(query.range, KeyRange::Single(_)) {
+        return Ok(false);
+    }
+    if (1..=LARGE).contains(&query.limit) && query.sort.is_none() {
+        return Ok(false);
+    }
+    Ok(view.count(&query.range, query.revision)? > LARGE)
+}
+
+async fn beside<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let Ok(_place) = api.large_reads.acquire().await else { return Err(RpcError::ServerStopped.into()) };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_gone| Err(RpcError::ServerStopped.into()))
+}
+
+fn for_each_range(
+    txn: &applied::TxnAnswer,
+    visit: &mut impl FnMut(&applied::PendingRange) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    txn.ops.iter().try_for_each(|op| match op {
+        applied::OpAnswer::Range(range) => visit(range),
+        applied::OpAnswer::Txn(nested) => for_each_range(nested, visit),
+        applied::OpAnswer::Put(_) | applied::OpAnswer::Delete(_) => Ok(()),
+    })
+}
+
+fn complete_here(txn: applied::TxnAnswer) -> Result<TxnAnswer, ApiError> {
+    let ops = txn.ops.into_iter().map(|op| match op {
+        applied::OpAnswer::Range(range) => {
+            let mut answer = read_here(&range.view, &range.query)?;
+            answer.header = revision_only(range.revision);
+            Ok(OpAnswer::Range(answer))
+        }
+        applied::OpAnswer::Put(put) => Ok(OpAnswer::Put(put_answer(put, revision_only))),
+        applied::OpAnswer::Delete(delete) => Ok(OpAnswer::Delete(delete_answer(delete, revision_only))),
+        applied::OpAnswer::Txn(nested) => complete_here(nested).map(OpAnswer::Txn),
+    });
+    let ops = ops.collect::<Result<_, ApiError>>()?;
+    Ok(TxnAnswer { header: revision_only(txn.revision), succeeded: txn.succeeded, ops })
+}
+
+/// The wire's answer to a put.
+#[must_use]
+pub fn put_answer(put: applied::PutAnswer, header: impl Fn(i64) -> ResponseHeader) -> PutAnswer {
+    PutAnswer { header: header(put.revision), prev: put.prev }
+}
+
+/// The wire's answer to a delete.
+#[must_use]
+pub fn delete_answer(delete: applied::DeleteAnswer, header: impl Fn(i64) -> ResponseHeader) -> DeleteAnswer {
+    DeleteAnswer { header: header(delete.revision), deleted: delete.deleted, prev_kvs: delete.prev_kvs }
+}
+
+/// Headers inside a transaction name nothing but the revision.
+fn revision_only(revision: i64) -> ResponseHeader {
+    ResponseHeader { revision, ..ResponseHeader::default() }
+}

@@ -1,0 +1,96 @@
+//! What applying a command answers: facts about keys and revisions, without cluster or member ids, which the
+//! API layer of the member that was asked adds.
+
+use ketch_mvcc::{KeyValue, Query, View};
+use ketch_proto::etcdserverpb::AlarmMember;
+
+/// The answer of one applied command.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of a put.
+    Put(PutAnswer),
+    /// Of a delete.
+    Delete(DeleteAnswer),
+    /// Of a transaction.
+    Txn(TxnAnswer),
+    /// Of a compaction: the store's revision then.
+    Compact {
+        /// The revision of the store when the compaction was applied.
+        revision: i64,
+    },
+    /// Of an alarm request: the alarms asked for.
+    Alarm(Vec<AlarmMember>),
+    /// Of a command that only changes state.
+    Done,
+}
+
+/// What a put did.
+#[derive(Debug)]
+pub struct PutAnswer {
+    /// The revision it made.
+    pub revision: i64,
+    /// What was there before, if asked for.
+    pub prev: Option<KeyValue>,
+}
+
+/// What a delete did.
+#[derive(Debug)]
+pub struct DeleteAnswer {
+    /// The revision it made, or the current one if there was nothing to delete.
+    pub revision: i64,
+    /// How many keys are gone.
+    pub deleted: i64,
+    /// What was there before, if asked for.
+    pub prev_kvs: Vec<KeyValue>,
+}
+
+/// What a transaction did.
+#[derive(Debug)]
+pub struct TxnAnswer {
+    /// The revision after it; 0 in a nested transaction, which has none of its own.
+    pub revision: i64,
+    /// Whether the comparisons held.
+    pub succeeded: bool,
+    /// One answer an operation of the branch taken.
+    pub ops: Vec<OpAnswer>,
+}
+
+/// The answer of one operation of a transaction.
+#[derive(Debug)]
+pub enum OpAnswer {
+    /// A range, still to be read from the root that it was given at its turn.
+    Range(Box<PendingRange>),
+    /// A put.
+    Put(PutAnswer),
+    /// A delete.
+    Delete(DeleteAnswer),
+    /// A nested transaction.
+    Txn(TxnAnswer),
+}
+
+/// A range whose root is pinned but which is not read yet: the applier never waits for it.
+#[derive(Debug)]
+pub struct PendingRange {
+    /// The root at the operation's turn, earlier operations of the transaction included.
+    pub view: View,
+    /// What to read.
+    pub query: Query,
+    /// The revision that the answer's header names.
+    pub revision: i64,
+}
+
+/// A command that was committed but refused: the same refusal on every member, and nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyError {
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    KeyNotFound,
+    /// The lease named does not exist.
+    LeaseNotFound,
+    /// The revision is compacted.
+    Compacted,
+    /// The revision lies ahead.
+    FutureRevision,
+}
+
+/// What became of a command.
+pub type Outcome = Result<Answer, ApplyError>;

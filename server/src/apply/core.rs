@@ -1,0 +1,227 @@
+//! The apply core of a member: the only writer of its store.
+//!
+//! It takes committed entries in order and gives back answers and membership changes; it has no clock, no
+//! randomness and no I/O of its own (the store writes its batches through the `Disk` seam). Applying is a
+//! function of (state, command): flags, sizes and clocks were consulted when the command was proposed.
+
+use ketch_mvcc::{Applied, Fault, Store};
+use ketch_proto::etcdserverpb::{AlarmMember, AlarmRequest, InternalRaftRequest, alarm_request::AlarmAction};
+use ketch_raft::{ConfChange, Entry, Payload};
+use prost::Message;
+
+use super::answer::{Answer, Outcome};
+use super::cluster::{Cluster, TABLE_ALARMS};
+use super::command::{self, RequestId};
+use super::{kv, txn};
+
+/// Why applying cannot go on. It stops the member before anything else is acknowledged.
+#[derive(Debug)]
+pub enum ApplyFault {
+    /// The store failed.
+    Store(Fault),
+    /// An entry that this version does not understand, or that contradicts the state.
+    Entry {
+        /// The entry's index.
+        index: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Entries did not arrive in order.
+    Gap {
+        /// The index applied last.
+        applied: u64,
+        /// The index that came.
+        index: u64,
+    },
+}
+
+impl std::fmt::Display for ApplyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(fault) => write!(f, "the store failed: {fault}"),
+            Self::Entry { index, why } => write!(f, "the entry at index {index} cannot be applied: {why}"),
+            Self::Gap { applied, index } => {
+                write!(f, "the entry at index {index} came after the one at {applied}: some are missing")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ApplyFault {}
+
+impl From<Fault> for ApplyFault {
+    fn from(fault: Fault) -> Self {
+        Self::Store(fault)
+    }
+}
+
+/// An answer with the request that it belongs to.
+#[derive(Debug)]
+pub struct Answered {
+    /// The request, as the member that proposed it names it.
+    pub id: RequestId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The apply core; see the module's documentation.
+#[derive(Debug)]
+pub struct ApplyCore {
+    member: u64,
+    store: Store,
+    cluster: Cluster,
+    cluster_changed: bool,
+    applied: Applied,
+}
+
+impl ApplyCore {
+    /// An apply core of `member` over its store.
+    ///
+    /// # Errors
+    /// What in the store's tables does not decode, in words.
+    pub fn new(member: u64, store: Store) -> Result<ApplyCore, String> {
+        let cluster = Cluster::load(&store)?;
+        let applied = store.applied();
+        Ok(ApplyCore { member, store, cluster, cluster_changed: true, applied })
+    }
+
+    /// The store, to read.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The store, for its background duties.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// The cluster as of the last applied entry.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Whether the cluster or its alarms changed since this was asked last.
+    pub fn take_cluster_changed(&mut self) -> bool {
+        std::mem::take(&mut self.cluster_changed)
+    }
+
+    /// The index of the last entry applied, committed or not.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.applied.index
+    }
+
+    /// The alarms that are raised, in order.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<AlarmMember> {
+        let table = self.store.table(TABLE_ALARMS);
+        table.iter().filter_map(|(key, _)| AlarmMember::decode(&key[..]).ok()).collect()
+    }
+
+    /// Applies `entries`, in order. Nothing is visible before [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// A fault: the member must stop.
+    pub fn apply(
+        &mut self,
+        entries: Vec<Entry>,
+        answers: &mut Vec<Answered>,
+        conf_changes: &mut Vec<ConfChange>,
+    ) -> Result<(), ApplyFault> {
+        for entry in entries {
+            if entry.index <= self.applied.index {
+                // Only after a restart: the store is ahead of what raft remembers as applied.
+                continue;
+            }
+            if entry.index != self.applied.index + 1 {
+                return Err(ApplyFault::Gap { applied: self.applied.index, index: entry.index });
+            }
+            self.apply_entry(&entry, answers, conf_changes)?;
+            self.applied = Applied { index: entry.index, term: entry.term };
+        }
+        Ok(())
+    }
+
+    /// Makes everything applied since the last commit one atomic batch of the store, and publishes it.
+    ///
+    /// # Errors
+    /// A fault of the store: the member must stop.
+    pub fn commit(&mut self) -> Result<Applied, ApplyFault> {
+        self.store.commit(self.applied)?;
+        Ok(self.applied)
+    }
+
+    fn apply_entry(
+        &mut self,
+        entry: &Entry,
+        answers: &mut Vec<Answered>,
+        conf_changes: &mut Vec<ConfChange>,
+    ) -> Result<(), ApplyFault> {
+        let refuse = |why| ApplyFault::Entry { index: entry.index, why };
+        match &entry.payload {
+            Payload::Normal(command) if command.is_empty() => Ok(()),
+            Payload::Normal(command) => {
+                let (id, request) = command::decode(command).map_err(refuse)?;
+                let wanted = id.is_some_and(|id| id.member == self.member);
+                let outcome = self.dispatch(&request, wanted)?.map_err(refuse)?;
+                answers.extend(id.filter(|_| wanted).map(|id| Answered { id, outcome }));
+                Ok(())
+            }
+            Payload::ConfChange(change) => {
+                self.cluster.change(&mut self.store, change).map_err(refuse)?;
+                self.cluster_changed = true;
+                conf_changes.push(change.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// One command. The inner error names a command that this version does not know.
+    fn dispatch(
+        &mut self,
+        request: &InternalRaftRequest,
+        wanted: bool,
+    ) -> Result<Result<Outcome, String>, Fault> {
+        let store = &mut self.store;
+        let outcome = if let Some(put) = &request.put {
+            kv::put(store, put, wanted)?
+        } else if let Some(delete) = &request.delete_range {
+            kv::delete(store, delete, wanted)?
+        } else if let Some(transaction) = &request.txn {
+            txn::apply(store, transaction, wanted)?
+        } else if let Some(compaction) = &request.compaction {
+            kv::compact(store, compaction.revision)?
+        } else if let Some(alarm) = &request.alarm {
+            match self.alarm(alarm) {
+                Some(found) => Ok(Answer::Alarm(found)),
+                None => {
+                    return Ok(Err("it raises or lowers an alarm, which this version does not do".into()));
+                }
+            }
+        } else if let Some(attributes) = &request.cluster_member_attr_set {
+            self.cluster.set_attributes(store, attributes);
+            self.cluster_changed = true;
+            Ok(Answer::Done)
+        } else if let Some(version) = &request.cluster_version_set {
+            self.cluster.set_version(store, &version.ver);
+            self.cluster_changed = true;
+            Ok(Answer::Done)
+        } else {
+            return Ok(Err("it holds no command that this version knows".into()));
+        };
+        Ok(Ok(outcome))
+    }
+
+    fn alarm(&self, request: &AlarmRequest) -> Option<Vec<AlarmMember>> {
+        match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Get) => {
+                let mut found = self.alarms();
+                found.retain(|alarm| request.alarm == 0 || alarm.alarm == request.alarm);
+                Some(found)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Apply: committed commands → state → answers.
+//!
+//! [`core`] owns the store and is the only writer of it; applying is a function of (state, command) alone, so
+//! every member computes the same state and the same answers. [`command`] is the way a command is encoded,
+//! and one file per noun carries it out.
+
+pub mod answer;
+pub mod cluster;
+pub mod command;
+pub mod core;
+pub mod kv;
+pub mod txn;

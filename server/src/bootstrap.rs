@@ -1,0 +1,268 @@
+//! From a data directory to the cores of a member: a new one is founded, an old one recovered.
+//!
+//! Everything here goes through the `Disk` seam, so the simulation starts members the same way.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ketch_mvcc::Store;
+use ketch_raft::{Config, Fault, Node};
+use ketch_wal::{Batch, Disk, Position, Recovery, Wal};
+
+use crate::apply::core::ApplyCore;
+use crate::cluster::{Context, Member};
+use crate::consensus::core::ConsensusCore;
+use crate::consensus::persist::LogWriter;
+use crate::consensus::record::{self, LogRecord};
+use crate::consensus::storage::LogStorage;
+use crate::datadir::{DataDir, DataDirError, Identity};
+
+/// What a new cluster starts from.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// The cluster and this member.
+    pub identity: Identity,
+    /// The first members.
+    pub members: Vec<Member>,
+}
+
+/// How a member runs, as far as its cores are concerned.
+#[derive(Debug, Clone)]
+pub struct CoreOptions {
+    /// Ticks without a leader until an election.
+    pub election_ticks: u32,
+    /// Whether a candidate asks first whether it could win.
+    pub pre_vote: bool,
+    /// The seed of raft's random election timeouts.
+    pub seed: u64,
+    /// Do not sync (`--unsafe-no-fsync`).
+    pub unsafe_no_sync: bool,
+    /// Size of the raft log's segments in bytes.
+    pub log_segment_bytes: u64,
+    /// Options of the revision store.
+    pub store: ketch_mvcc::Options,
+}
+
+/// A member's cores, ready to run.
+pub struct Opened {
+    /// Who the member is.
+    pub identity: Identity,
+    /// The number of this life.
+    pub boot: u64,
+    /// Whether the data directory was new.
+    pub founded: bool,
+    /// What the recovery of the raft log found.
+    pub recovery: Recovery,
+    /// The consensus core.
+    pub core: ConsensusCore,
+    /// The writer of the raft log.
+    pub log: LogWriter,
+    /// The apply core.
+    pub applier: ApplyCore,
+    /// Keeps the directory ours.
+    pub dir: DataDir,
+}
+
+/// Why a member cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The data directory.
+    DataDir(DataDirError),
+    /// The flags that a new cluster needs.
+    Founding(String),
+    /// The raft log does not open.
+    Log(ketch_wal::OpenError),
+    /// The raft log failed.
+    LogWrite(ketch_wal::Error),
+    /// A record of the raft log is not readable.
+    Record {
+        /// Where it is.
+        position: Position,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store does not open.
+    Store(ketch_mvcc::OpenError),
+    /// What the store's tables hold does not decode.
+    Tables(String),
+    /// The raft log ends before what the store has applied, or begins after it: entries that were
+    /// acknowledged are missing.
+    Missing {
+        /// What the store has applied.
+        applied: u64,
+        /// The first entry of the log, 0 if it has none.
+        first: u64,
+        /// The last entry of the log.
+        last: u64,
+    },
+    /// Raft refuses its state.
+    Raft(Fault),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(error) => error.fmt(f),
+            Self::Founding(why) => f.write_str(why),
+            Self::Log(error) => write!(f, "the raft log does not open: {error}"),
+            Self::LogWrite(error) => write!(f, "the raft log failed: {error}"),
+            Self::Record { position, why } => write!(f, "the raft log is not readable at {position}: {why}"),
+            Self::Store(error) => write!(f, "the store does not open: {error}"),
+            Self::Tables(why) => write!(f, "the store is not readable: {why}"),
+            Self::Missing { applied, first, last } => write!(
+                f,
+                "the raft log (entries {first} to {last}) does not reach what the store has applied ({applied}): \
+                 entries that were acknowledged are missing, the member must not serve"
+            ),
+            Self::Raft(fault) => write!(f, "raft refuses to start: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<DataDirError> for StartError {
+    fn from(error: DataDirError) -> Self {
+        Self::DataDir(error)
+    }
+}
+
+/// Opens the member in the directory `path`; `founding` is asked only if it is new.
+///
+/// # Errors
+/// See [`StartError`]. Nothing was served, and nothing that was acknowledged is touched.
+pub fn open(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    options: &CoreOptions,
+    founding: impl FnOnce() -> Result<Founding, String>,
+) -> Result<Opened, StartError> {
+    let dir = DataDir::open(&**disk, path)?;
+    let store =
+        Store::open(Arc::clone(disk), &dir.store(), options.store.clone()).map_err(StartError::Store)?;
+    let (wal, recovery) = open_log(disk, &dir, options)?;
+    // Before the first start is counted nothing was served: a founding that was cut short may begin anew.
+    let new = dir.boots(&**disk)? == 0 && wal.iter(Position::START).next().is_none();
+    let identity = if new {
+        let founding = founding().map_err(StartError::Founding)?;
+        dir.set_identity(&**disk, founding.identity)?;
+        found(&wal, &founding)?;
+        founding.identity
+    } else {
+        let missing = || DataDirError::Damaged(path.join("identity"), "it is missing".into());
+        dir.identity(&**disk)?.ok_or_else(missing)?
+    };
+    let applier = ApplyCore::new(identity.member_id, store).map_err(StartError::Tables)?;
+    let storage = recover(&wal, &applier)?;
+    let boot = dir.next_boot(&**disk)?;
+    let node = start_raft(identity, boot, storage, &applier, options)?;
+    Ok(Opened {
+        identity,
+        boot,
+        founded: new,
+        recovery,
+        core: ConsensusCore::new(node, identity.member_id, boot),
+        log: LogWriter::new(Arc::new(wal)),
+        applier,
+        dir,
+    })
+}
+
+fn open_log(
+    disk: &Arc<dyn Disk>,
+    dir: &DataDir,
+    options: &CoreOptions,
+) -> Result<(Wal, Recovery), StartError> {
+    let log_options = ketch_wal::Options {
+        segment_bytes: options.log_segment_bytes,
+        unsafe_no_sync: options.unsafe_no_sync,
+        ..ketch_wal::Options::default()
+    };
+    let opened = Wal::open(Arc::clone(disk), &dir.log(), log_options).map_err(StartError::Log)?;
+    Ok((opened.wal, opened.recovery))
+}
+
+/// Writes the entries that configure a new cluster, as one durable batch.
+fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
+    let peers: Vec<_> = founding
+        .members
+        .iter()
+        .map(|member| {
+            let context = Context { member: member.clone(), is_promote: false };
+            (member.id, Bytes::from(context.to_json()))
+        })
+        .collect();
+    let (hard_state, entries) = ketch_raft::bootstrap(&peers);
+    let mut batch = Batch::new();
+    entries.iter().for_each(|entry| record::push_entry(&mut batch, entry));
+    record::push_hard_state(&mut batch, &hard_state);
+    wal.commit(&mut batch).map(|_| ()).map_err(StartError::LogWrite)
+}
+
+/// Reads the raft log back and checks it against what the store has applied.
+fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
+    let applied = applier.store().applied();
+    let mut storage: Option<LogStorage> = None;
+    let mut hard_state = None;
+    for found in wal.iter(Position::START) {
+        let found = found.map_err(StartError::LogWrite)?;
+        let unreadable = |why: String| StartError::Record { position: found.position, why };
+        match record::decode(found.kind, &found.data).map_err(|error| unreadable(error.to_string()))? {
+            LogRecord::HardState(state) => hard_state = Some(state),
+            LogRecord::Entry(entry) => match &mut storage {
+                Some(storage) => {
+                    storage.set_applied(applied.index.min(entry.index));
+                    storage.append(vec![entry], &[found.position]).map_err(|index| {
+                        unreadable(format!("entry {index} does not follow its predecessor"))
+                    })?;
+                }
+                None => storage = Some(first_entry(entry, found.position)),
+            },
+        }
+    }
+    let mut storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
+    let (first, last) =
+        (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
+    if last < applied.index || first > applied.index + 1 {
+        return Err(StartError::Missing { applied: applied.index, first, last });
+    }
+    let mut state = hard_state.unwrap_or_default();
+    state.commit = state.commit.max(applied.index);
+    storage.set_hard_state(state);
+    storage.set_applied(applied.index);
+    storage.set_conf_state(applier.cluster().conf_state.clone());
+    Ok(storage)
+}
+
+/// The log's first entry: in a log that was purged it only tells index and term of the base.
+fn first_entry(entry: ketch_raft::Entry, position: Position) -> LogStorage {
+    if entry.index > 1 {
+        return LogStorage::new((entry.index, entry.term));
+    }
+    let mut storage = LogStorage::new((0, 0));
+    // The first index follows (0, 0): there is no gap to refuse.
+    let _fits = storage.append(vec![entry], &[position]);
+    storage
+}
+
+fn start_raft(
+    identity: Identity,
+    boot: u64,
+    storage: LogStorage,
+    applier: &ApplyCore,
+    options: &CoreOptions,
+) -> Result<Node<LogStorage>, StartError> {
+    let config = Config {
+        id: identity.member_id,
+        election_ticks: options.election_ticks,
+        heartbeat_ticks: 1,
+        pre_vote: options.pre_vote,
+        check_quorum: true,
+        applied: applier.store().applied().index,
+        seed: options.seed ^ boot,
+        ..Config::default()
+    };
+    Node::new(config, storage).map_err(StartError::Raft)
+}

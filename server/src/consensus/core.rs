@@ -1,0 +1,336 @@
+//! The consensus core of a member: inputs → raft → outputs, without any I/O, clock or randomness.
+//!
+//! It is the only owner of [`ketch_raft::Node`]. The shell around it (threads in production, the loop of the
+//! simulation in tests) hands in every [`Input`] and carries out every output lane:
+//!
+//! | lane | output | comes back as |
+//! | --- | --- | --- |
+//! | persist | [`Outputs::persist`], in order | [`Input::Persisted`] |
+//! | apply | [`Outputs::apply`], in order | [`Input::Applied`] |
+//! | reads | [`Outputs::reads`]: tickets to wake once applied ≥ index | – |
+//! | fetch | [`Outputs::fetch`] | [`Input::Fetched`] |
+//! | send | [`Outputs::send`] | the peers' [`Input::Message`] |
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use ketch_raft::{
+    Apply, ApplyToken, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message, Node, NodeId, ReadId,
+    Ready, Refusal, Role, Storage, StorageError, Term,
+};
+use ketch_wal::Position;
+
+use super::persist::{FetchJob, PersistJob, Persisted};
+use super::storage::LogStorage;
+
+/// How many proposals may wait for a leader before further ones are refused.
+const PARKED_MAX: usize = 1024;
+/// An unanswered read is asked again after this many ticks: its request may be lost with a leader.
+const READ_RETRY_TICKS: u64 = 5;
+
+/// Everything that can happen to the consensus core.
+#[derive(Debug)]
+pub enum Input {
+    /// One heartbeat interval went by.
+    Tick,
+    /// A client's command. Refusals are named by `id`.
+    Propose {
+        /// The waiter's name.
+        id: u64,
+        /// The encoded command.
+        command: Bytes,
+    },
+    /// A linearizable read wants to know up to where it must wait.
+    Read {
+        /// The waiter's name.
+        ticket: u64,
+    },
+    /// A peer's message.
+    Message(Box<Message>),
+    /// A persist batch is durable.
+    Persisted(Persisted),
+    /// An apply batch took effect in the store.
+    Applied(Applied),
+    /// Older entries were read from the log.
+    Fetched {
+        /// Raft's token of the request.
+        token: FetchToken,
+        /// The entries, or why there are none.
+        entries: Result<Vec<Entry>, StorageError>,
+    },
+    /// The store is durable up to this index: the log may forget what lies before it.
+    Purge(Index),
+}
+
+/// An apply batch that took effect.
+#[derive(Debug)]
+pub struct Applied {
+    /// Raft's token of the batch.
+    pub token: ApplyToken,
+    /// The index of the last entry applied.
+    pub index: Index,
+    /// The membership changes among its entries, in their order.
+    pub conf_changes: Vec<ConfChange>,
+}
+
+/// What the core wants done; the shell empties it after each call.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Messages to peers.
+    pub send: Vec<Message>,
+    /// Batches for the log, in order.
+    pub persist: Vec<PersistJob>,
+    /// Batches for the applier, in order.
+    pub apply: Vec<Apply>,
+    /// Tickets of reads that are confirmed at an index.
+    pub reads: Vec<(Index, Vec<u64>)>,
+    /// Proposals that were refused.
+    pub refused: Vec<(u64, Refused)>,
+    /// Older entries wanted from the log.
+    pub fetch: Vec<FetchJob>,
+    /// The log may be purged before this place.
+    pub purge: Option<Position>,
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many commands wait to be committed.
+    TooMany,
+    /// Leadership is being handed over, or the leader went away.
+    LeaderChanged,
+}
+
+/// What others may know of the core without asking it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The current term.
+    pub term: Term,
+    /// The leader, 0 if none is known.
+    pub leader: NodeId,
+    /// The commit index.
+    pub commit: Index,
+    /// Whether this member is a learner.
+    pub is_learner: bool,
+    /// How often the leader changed since the start.
+    pub leader_changes: u64,
+}
+
+/// The consensus core; see the module's documentation.
+pub struct ConsensusCore {
+    node: Node<LogStorage>,
+    id: NodeId,
+    boot: u64,
+    ticks: u64,
+    reads: PendingReads,
+    parked: VecDeque<(u64, Bytes)>,
+    standing: Standing,
+    members: ConfState,
+    campaigned: bool,
+}
+
+#[derive(Debug, Default)]
+struct PendingReads {
+    counter: u64,
+    /// Tickets that no request covers yet.
+    fresh: Vec<u64>,
+    /// Requests on their way, by counter: when they were asked, and whom they serve.
+    asked: BTreeMap<u64, (u64, Vec<u64>)>,
+}
+
+impl ConsensusCore {
+    /// A core around a raft node that was just started, in the life numbered `boot` of member `id`.
+    #[must_use]
+    pub fn new(node: Node<LogStorage>, id: NodeId, boot: u64) -> ConsensusCore {
+        let members = node.storage().initial_state().map(|(_, members)| members).unwrap_or_default();
+        ConsensusCore {
+            node,
+            id,
+            boot,
+            ticks: 0,
+            reads: PendingReads::default(),
+            parked: VecDeque::new(),
+            standing: Standing::default(),
+            members,
+            campaigned: false,
+        }
+    }
+
+    /// What others may know of the core.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The raft node, to look at.
+    #[must_use]
+    pub fn node(&self) -> &Node<LogStorage> {
+        &self.node
+    }
+
+    /// Takes all of `inputs`, in their order, then drains raft's Ready into `out`.
+    ///
+    /// # Errors
+    /// A fault of raft: the member must stop.
+    pub fn handle(&mut self, inputs: &mut Vec<Input>, out: &mut Outputs) -> Result<(), Fault> {
+        for input in inputs.drain(..) {
+            self.take(input, out)?;
+        }
+        self.ask_for_reads();
+        loop {
+            while self.node.has_ready() {
+                let ready = self.node.ready();
+                self.route(ready, out);
+                if let Some(fault) = self.node.fault() {
+                    return Err(fault.clone());
+                }
+            }
+            self.note_standing();
+            if !self.campaign_if_alone() && !self.propose_parked(out) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input, out: &mut Outputs) -> Result<(), Fault> {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Propose { id, command } => self.propose(id, command, out),
+            Input::Read { ticket } => self.reads.fresh.push(ticket),
+            Input::Message(message) => {
+                // A refused message (of an unknown peer, of an older life) is the network's weather.
+                let _refused = self.node.step(*message);
+            }
+            Input::Persisted(batch) => self.persisted(batch)?,
+            Input::Applied(applied) => self.applied(applied)?,
+            Input::Fetched { token, entries } => self.node.fetched(token, entries),
+            Input::Purge(index) => {
+                out.purge = self.node.storage_mut().purge_to(index).or(out.purge);
+            }
+        }
+        self.node.fault().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.node.tick();
+        let due = self.ticks.saturating_sub(READ_RETRY_TICKS);
+        let reads = &mut self.reads;
+        while let Some(oldest) = reads.asked.first_entry().filter(|oldest| oldest.get().0 <= due) {
+            reads.fresh.extend(oldest.remove().1);
+        }
+    }
+
+    fn propose(&mut self, id: u64, command: Bytes, out: &mut Outputs) {
+        if !self.parked.is_empty() {
+            return self.park(id, command, out);
+        }
+        match self.node.propose(command.clone()) {
+            Ok(()) => {}
+            Err(Refusal::NoLeader { .. }) => self.park(id, command, out),
+            Err(refusal) => out.refused.push((id, refused(&refusal))),
+        }
+    }
+
+    /// Proposals without a leader wait for one, as long as their clients do.
+    fn park(&mut self, id: u64, command: Bytes, out: &mut Outputs) {
+        if self.parked.len() >= PARKED_MAX {
+            out.refused.push((id, Refused::TooMany));
+        } else {
+            self.parked.push_back((id, command));
+        }
+    }
+
+    fn propose_parked(&mut self, out: &mut Outputs) -> bool {
+        if self.parked.is_empty() || self.standing.leader == 0 {
+            return false;
+        }
+        let before = self.parked.len();
+        for (id, command) in std::mem::take(&mut self.parked) {
+            self.propose(id, command, out);
+        }
+        self.parked.len() < before
+    }
+
+    /// One request covers every reader that came since the last one.
+    fn ask_for_reads(&mut self) {
+        if self.reads.fresh.is_empty() || self.standing.leader == 0 {
+            return;
+        }
+        let id = ReadId { node: self.id, boot: self.boot, counter: self.reads.counter + 1 };
+        if self.node.read_index(id).is_ok() {
+            self.reads.counter = id.counter;
+            let tickets = std::mem::take(&mut self.reads.fresh);
+            self.reads.asked.insert(id.counter, (self.ticks, tickets));
+        }
+    }
+
+    fn persisted(&mut self, batch: Persisted) -> Result<(), Fault> {
+        let storage = self.node.storage_mut();
+        if let Err(index) = storage.append(batch.entries, &batch.positions) {
+            return Err(Fault::Storage(format!("entry {index} leaves a gap in the log")));
+        }
+        if let Some(state) = batch.hard_state {
+            storage.set_hard_state(state);
+        }
+        self.node.persisted(batch.token)
+    }
+
+    fn applied(&mut self, applied: Applied) -> Result<(), Fault> {
+        for change in &applied.conf_changes {
+            self.members = self.node.apply_conf_change(change)?;
+        }
+        self.node.storage_mut().set_applied(applied.index);
+        self.node.applied(applied.token)
+    }
+
+    fn route(&mut self, ready: Ready, out: &mut Outputs) {
+        out.send.extend(ready.send);
+        out.persist.extend(ready.persist);
+        out.apply.extend(ready.apply);
+        for read in ready.reads {
+            if (read.id.node, read.id.boot) == (self.id, self.boot)
+                && let Some((_, tickets)) = self.reads.asked.remove(&read.id.counter)
+            {
+                out.reads.push((read.index, tickets));
+            }
+        }
+        for fetch in ready.fetch {
+            let storage = self.node.storage();
+            let positions = (fetch.low..fetch.high).map_while(|index| storage.position(index)).collect();
+            out.fetch.push(FetchJob::new(fetch, positions));
+        }
+    }
+
+    fn note_standing(&mut self) {
+        let (soft, hard) = (self.node.soft_state(), self.node.hard_state());
+        let changed = soft.leader != self.standing.leader && soft.leader != 0;
+        self.standing = Standing {
+            term: hard.term,
+            leader: soft.leader,
+            commit: hard.commit,
+            is_learner: self.members.learners.contains(&self.id),
+            leader_changes: self.standing.leader_changes + u64::from(changed),
+        };
+    }
+
+    /// The sole voter of a cluster need not wait for an election timeout: nobody else could be leader. It
+    /// campaigns as every other candidate does.
+    fn campaign_if_alone(&mut self) -> bool {
+        let soft = self.node.soft_state();
+        let alone = self.members.voters == [self.id] && !self.members.is_joint();
+        // Once: if the campaign fails, the election timeout takes over.
+        if self.campaigned || !alone || soft.role != Role::Follower || soft.leader != 0 {
+            return false;
+        }
+        self.campaigned = self.node.campaign().is_ok();
+        self.campaigned
+    }
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    match refusal {
+        Refusal::TooMuchUncommitted { .. } => Refused::TooMany,
+        _ => Refused::LeaderChanged,
+    }
+}

@@ -1,0 +1,160 @@
+//! The log lane: raft's persist batches become records, one write and one sync for all that are waiting.
+
+use std::sync::Arc;
+
+use ketch_raft::{Entry, Fetch, FetchToken, HardState, Index, Persist, PersistToken, SnapshotMeta};
+use ketch_wal::{Batch, Position, Wal};
+
+use super::record;
+
+/// A persist batch as the log thread takes it over.
+pub type PersistJob = Persist;
+
+/// A persist batch that is on disk: what the consensus core adds to its storage before it tells raft.
+#[derive(Debug)]
+pub struct Persisted {
+    /// Raft's token of the batch.
+    pub token: PersistToken,
+    /// The batch's entries.
+    pub entries: Vec<Entry>,
+    /// The place of each entry.
+    pub positions: Vec<Position>,
+    /// The batch's hard state, if it had one.
+    pub hard_state: Option<HardState>,
+}
+
+/// Older entries that raft asked for.
+#[derive(Debug)]
+pub struct FetchJob {
+    /// The first index wanted.
+    pub low: Index,
+    /// Where the entries lie, one place each.
+    pub positions: Vec<Position>,
+    /// How many bytes of entries are wanted at most (at least one entry comes).
+    pub max_bytes: u64,
+    /// Raft's token of the request.
+    pub token: FetchToken,
+}
+
+impl FetchJob {
+    /// The job for raft's request, with the places that its storage knows.
+    #[must_use]
+    pub fn new(fetch: Fetch, positions: Vec<Position>) -> FetchJob {
+        FetchJob { low: fetch.low, positions, max_bytes: fetch.max_bytes, token: fetch.token }
+    }
+}
+
+/// Why the log lane cannot go on. Either stops the member.
+#[derive(Debug)]
+pub enum LogFault {
+    /// The log failed to write or to sync; it is poisoned.
+    Wal(ketch_wal::Error),
+    /// A record that was read back is not ours.
+    Record(record::RecordError),
+    /// Raft handed over a snapshot, which a member of a cluster of one never receives.
+    UnexpectedSnapshot(SnapshotMeta),
+}
+
+impl std::fmt::Display for LogFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wal(error) => write!(f, "the raft log failed: {error}"),
+            Self::Record(error) => write!(f, "the raft log holds a foreign record: {error}"),
+            Self::UnexpectedSnapshot(meta) => {
+                write!(f, "a snapshot at index {} was handed to a member that cannot install one", meta.index)
+            }
+        }
+    }
+}
+
+impl std::error::Error for LogFault {}
+
+impl From<ketch_wal::Error> for LogFault {
+    fn from(error: ketch_wal::Error) -> Self {
+        Self::Wal(error)
+    }
+}
+
+/// The single writer of the raft log.
+#[derive(Debug)]
+pub struct LogWriter {
+    wal: Arc<Wal>,
+    batch: Batch,
+    /// The newest hard state that is not in the log: a batch that moves only the commit index is not written
+    /// by itself, it rides with the next one.
+    waiting: Option<HardState>,
+}
+
+impl LogWriter {
+    /// A writer at the end of `wal`.
+    #[must_use]
+    pub fn new(wal: Arc<Wal>) -> LogWriter {
+        LogWriter { wal, batch: Batch::new(), waiting: None }
+    }
+
+    /// The log written to.
+    #[must_use]
+    pub fn wal(&self) -> &Arc<Wal> {
+        &self.wal
+    }
+
+    /// Writes all of `jobs` as one batch and, if any of them asks for it, syncs once. The jobs come back in
+    /// their order.
+    ///
+    /// # Errors
+    /// A fault of the log; nothing of these jobs may be acknowledged then.
+    pub fn persist(&mut self, jobs: Vec<PersistJob>) -> Result<Vec<Persisted>, LogFault> {
+        self.batch.clear();
+        let mut must_sync = false;
+        for job in &jobs {
+            if let Some(snapshot) = &job.snapshot {
+                return Err(LogFault::UnexpectedSnapshot(snapshot.clone()));
+            }
+            must_sync |= job.must_sync;
+            job.entries.iter().for_each(|entry| record::push_entry(&mut self.batch, entry));
+            if job.hard_state.is_some() {
+                self.waiting = job.hard_state;
+            }
+        }
+        if must_sync || !self.batch.is_empty() {
+            if let Some(state) = self.waiting.take() {
+                record::push_hard_state(&mut self.batch, &state);
+            }
+            if !self.batch.is_empty() {
+                self.wal.append(&mut self.batch)?;
+            }
+        }
+        if must_sync {
+            self.wal.sync()?;
+        }
+        let mut places = self.batch.positions().iter().copied();
+        let done = jobs.into_iter().map(|job| {
+            let positions = places.by_ref().take(job.entries.len()).collect();
+            Persisted { token: job.token, entries: job.entries, positions, hard_state: job.hard_state }
+        });
+        Ok(done.collect())
+    }
+}
+
+/// Reads older entries back from the log. Never called on the consensus thread.
+///
+/// # Errors
+/// A damaged or foreign record.
+pub fn fetch(wal: &Wal, job: &FetchJob) -> Result<Vec<Entry>, LogFault> {
+    let mut entries = Vec::with_capacity(job.positions.len());
+    let mut bytes = 0;
+    for &position in &job.positions {
+        let found = wal.read(position)?;
+        bytes += found.data.len() as u64;
+        if bytes > job.max_bytes && !entries.is_empty() {
+            break;
+        }
+        match record::decode(found.kind, &found.data).map_err(LogFault::Record)? {
+            record::LogRecord::Entry(entry) => entries.push(entry),
+            record::LogRecord::HardState(_) => {
+                return Err(LogFault::Record(record::RecordError::UnknownKind(found.kind)));
+            }
+        }
+    }
+    Ok(entries)
+}

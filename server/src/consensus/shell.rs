@@ -1,0 +1,442 @@
+//! The threads around the cores: who runs consensus, the log and the applier, and when.
+//!
+//! Each of the three stations has a queue and an owner's lock. Whoever brings work to a station runs it if
+//! nobody else does, or leaves the work to whoever does: no thread waits for another one's lock. So a lone
+//! put costs no hand-over between threads at all (its caller proposes, writes, syncs and applies), and under
+//! load one thread carries whole batches around the circle while callers only queue.
+//!
+//! ```text
+//!             submit ──► inbox ──► consensus ──┬─► log queue ──► log ──────► inbox (Persisted)
+//!                                              └─► apply queue ─► applier ─► inbox (Applied), waiters
+//! ```
+//!
+//! | thread | consensus | log | applier |
+//! | --- | --- | --- | --- |
+//! | a caller with the only request in flight | one round | one round | one round |
+//! | any other caller | one round | no: wakes the drive thread | no |
+//! | drive thread | until empty | until empty | until empty |
+//! | ticker | one round | no | no |
+//!
+//! The rule that no work is forgotten: whoever lets go of a station looks at all queues afterwards, and wakes
+//! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
+//! for a disk.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::Thread;
+
+use ketch_raft::{Apply, StorageError};
+use ketch_wal::{Position, Wal};
+
+use super::core::{Applied, ConsensusCore, Input, Outputs};
+use super::persist::{self, FetchJob, LogWriter, PersistJob};
+use crate::apply::core::{Answered, ApplyCore};
+use crate::clock::Stopwatch;
+use crate::metrics::Metrics;
+use crate::propose::Proposed;
+use crate::state::Shared;
+use crate::wait::{AppliedWaiters, Waiters};
+
+/// Why a member stopped by itself.
+#[derive(Debug, Clone)]
+pub struct Stopped(pub String);
+
+/// The driver of one member: its three stations and those who wait for them.
+pub struct Driver {
+    inbox: Queue<Input>,
+    consensus: Mutex<Consensus>,
+    log_queue: Queue<PersistJob>,
+    fetch_queue: Queue<FetchJob>,
+    log: Mutex<LogWriter>,
+    wal: Arc<Wal>,
+    purge: Mutex<Option<Position>>,
+    apply_queue: Queue<Apply>,
+    applier: Mutex<ApplyCore>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    proposals: Waiters<Proposed>,
+    reads: Waiters<()>,
+    at_index: AppliedWaiters,
+    drive_thread: Sleeper,
+    stopping: AtomicBool,
+    stopped: OnceLock<Stopped>,
+    on_stop: tokio::sync::Notify,
+}
+
+struct Consensus {
+    core: ConsensusCore,
+    outputs: Outputs,
+}
+
+impl Driver {
+    /// A driver of the given cores.
+    #[must_use]
+    pub fn new(
+        core: ConsensusCore,
+        log: LogWriter,
+        applier: ApplyCore,
+        shared: Arc<Shared>,
+        metrics: Arc<Metrics>,
+    ) -> Driver {
+        shared.set_applied(applier.store().applied().index);
+        shared.set_cluster(applier.cluster().clone(), applier.alarms());
+        Driver {
+            inbox: Queue::default(),
+            consensus: Mutex::new(Consensus { core, outputs: Outputs::default() }),
+            log_queue: Queue::default(),
+            fetch_queue: Queue::default(),
+            wal: Arc::clone(log.wal()),
+            purge: Mutex::new(None),
+            log: Mutex::new(log),
+            apply_queue: Queue::default(),
+            applier: Mutex::new(applier),
+            shared,
+            metrics,
+            proposals: Waiters::default(),
+            reads: Waiters::default(),
+            at_index: AppliedWaiters::default(),
+            drive_thread: Sleeper::default(),
+            stopping: AtomicBool::new(false),
+            stopped: OnceLock::new(),
+            on_stop: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// What the member publishes about itself.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The member's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Those who wait for the answer of a command.
+    #[must_use]
+    pub fn proposals(&self) -> &Waiters<Proposed> {
+        &self.proposals
+    }
+
+    /// Those who wait until a read may go ahead.
+    #[must_use]
+    pub fn reads(&self) -> &Waiters<()> {
+        &self.reads
+    }
+
+    /// Hands in `input` and does what the calling thread may do about it. A thread that is alone with the
+    /// only request in flight may spend the time of a disk sync in here.
+    pub fn submit(&self, input: Input) {
+        self.inbox.push(input);
+        self.run_consensus();
+        if !self.idle() && self.proposals.pending() <= 1 {
+            self.run_log();
+            self.run_applier();
+        }
+        self.wake_if_busy();
+    }
+
+    /// Lets one heartbeat interval go by. Never waits for a disk.
+    pub fn tick(&self) {
+        self.inbox.push(Input::Tick);
+        self.run_consensus();
+        self.wake_if_busy();
+    }
+
+    /// The drive thread's life: runs whatever is queued, sleeps when there is nothing that it could run.
+    pub fn drive(&self) {
+        self.drive_thread.adopt(std::thread::current());
+        while !self.stopping.load(Ordering::SeqCst) {
+            let mut worked = self.run_consensus();
+            worked |= self.run_log();
+            worked |= self.run_fetches();
+            worked |= self.run_applier();
+            if !worked {
+                self.drive_thread.sleep();
+            }
+        }
+    }
+
+    /// Runs `duty` on the applier's store, between two batches.
+    pub fn with_applier<T>(&self, duty: impl FnOnce(&mut ApplyCore) -> T) -> T {
+        let done = duty(&mut lock(&self.applier));
+        self.wake_if_busy();
+        done
+    }
+
+    /// The raft log, for its background duties.
+    #[must_use]
+    pub fn wal(&self) -> &Arc<Wal> {
+        &self.wal
+    }
+
+    /// Stops the member: nothing is acknowledged from now on, and everybody who waits is let go.
+    pub fn stop(&self, why: Stopped) {
+        if self.stopped.set(why).is_ok() {
+            self.stopping.store(true, Ordering::SeqCst);
+            self.proposals.close();
+            self.reads.close();
+            self.drive_thread.wake();
+            self.on_stop.notify_waiters();
+        }
+    }
+
+    /// Why the member stopped, if it has.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&Stopped> {
+        self.stopped.get()
+    }
+
+    /// Waits until the member has stopped.
+    pub async fn until_stopped(&self) -> Stopped {
+        loop {
+            let notified = self.on_stop.notified();
+            if let Some(why) = self.stopped.get() {
+                return why.clone();
+            }
+            notified.await;
+        }
+    }
+
+    fn idle(&self) -> bool {
+        self.inbox.is_empty()
+            && self.log_queue.is_empty()
+            && self.apply_queue.is_empty()
+            && self.fetch_queue.is_empty()
+    }
+
+    fn wake_if_busy(&self) {
+        if !self.idle() {
+            self.drive_thread.wake();
+        }
+    }
+
+    /// One round of consensus, unless another thread is at it. Says whether anything was done.
+    fn run_consensus(&self) -> bool {
+        if self.inbox.is_empty() || self.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(mut consensus) = try_lock(&self.consensus) else { return false };
+        let Consensus { core, outputs } = &mut *consensus;
+        let mut inputs = self.inbox.take();
+        let verdict = core.handle(&mut inputs, outputs);
+        self.shared.set_standing(core.standing());
+        // Queued while consensus is still locked: so the lanes keep their order.
+        self.route(outputs);
+        drop(consensus);
+        if let Err(fault) = verdict {
+            self.stop(Stopped(format!("raft stopped: {fault}")));
+        }
+        true
+    }
+
+    fn route(&self, outputs: &mut Outputs) {
+        self.log_queue.append(&mut outputs.persist);
+        self.apply_queue.append(&mut outputs.apply);
+        self.fetch_queue.append(&mut outputs.fetch);
+        // A cluster of one has no peers to send to.
+        outputs.send.clear();
+        for (id, refused) in outputs.refused.drain(..) {
+            self.proposals.complete(id, Err(refused));
+        }
+        for (index, tickets) in outputs.reads.drain(..) {
+            if self.shared.applied() < index {
+                self.at_index.add(index, tickets);
+                // The index may have been reached between the look and the entry.
+                self.wake_readers();
+            } else {
+                tickets.into_iter().for_each(|ticket| self.reads.complete(ticket, ()));
+            }
+        }
+        if let Some(position) = outputs.purge.take() {
+            *lock(&self.purge) = Some(position);
+        }
+    }
+
+    /// Lets the raft log forget what lies before the place that consensus gave free. Does I/O.
+    ///
+    /// # Errors
+    /// A fault of the log.
+    pub fn purge(&self) -> Result<(), ketch_wal::Error> {
+        let before = lock(&self.purge).take();
+        before.map_or(Ok(()), |position| self.wal.purge_before(position))
+    }
+
+    fn wake_readers(&self) {
+        for ticket in self.at_index.reached(self.shared.applied()) {
+            self.reads.complete(ticket, ());
+        }
+    }
+
+    /// Writes and syncs what is queued for the log as one batch, unless another thread is at it.
+    fn run_log(&self) -> bool {
+        if self.log_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(mut log) = try_lock(&self.log) else { return false };
+        let jobs = self.log_queue.take();
+        let must_sync = jobs.iter().any(|job| job.must_sync);
+        let watch = Stopwatch::start();
+        let persisted = log.persist(jobs);
+        // Handed over in order: before the log can be taken by somebody else.
+        let verdict = persisted.map(|done| self.inbox.extend(done.into_iter().map(Input::Persisted)));
+        drop(log);
+        if must_sync {
+            self.metrics.wal_fsync.observe(watch.elapsed());
+        }
+        match verdict {
+            Ok(()) => _ = self.run_consensus(),
+            Err(fault) => self.stop(Stopped(fault.to_string())),
+        }
+        true
+    }
+
+    fn run_fetches(&self) -> bool {
+        let mut worked = false;
+        for job in self.fetch_queue.take() {
+            let entries =
+                persist::fetch(&self.wal, &job).map_err(|fault| StorageError::Failed(fault.to_string()));
+            self.inbox.push(Input::Fetched { token: job.token, entries });
+            worked = true;
+        }
+        worked && self.run_consensus()
+    }
+
+    /// Applies what is queued as one batch of the store, then answers; unless another thread is at it.
+    fn run_applier(&self) -> bool {
+        if self.apply_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(mut applier) = try_lock(&self.applier) else { return false };
+        let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.metrics);
+        let answers = match done {
+            Ok((answers, inputs)) => {
+                // Published and handed over in order: before the applier can be taken by somebody else.
+                self.shared.set_applied(applier.applied_index());
+                if applier.take_cluster_changed() {
+                    self.shared.set_cluster(applier.cluster().clone(), applier.alarms());
+                }
+                self.inbox.extend(inputs.into_iter());
+                answers
+            }
+            Err(fault) => {
+                self.stop(Stopped(fault));
+                return true;
+            }
+        };
+        drop(applier);
+        for Answered { id, outcome } in answers {
+            self.proposals.complete(id.serial, Ok(outcome));
+        }
+        self.wake_readers();
+        self.run_consensus();
+        true
+    }
+}
+
+type AppliedJobs = (Vec<Answered>, Vec<Input>);
+
+fn apply_jobs(applier: &mut ApplyCore, jobs: Vec<Apply>, metrics: &Metrics) -> Result<AppliedJobs, String> {
+    let mut answers = Vec::with_capacity(jobs.len());
+    let mut inputs = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        if job.snapshot.is_some() {
+            return Err("a snapshot came to a member of a cluster of one".into());
+        }
+        let mut conf_changes = Vec::new();
+        applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(|fault| fault.to_string())?;
+        inputs.push(Input::Applied(Applied {
+            token: job.token,
+            index: applier.applied_index(),
+            conf_changes,
+        }));
+    }
+    let watch = Stopwatch::start();
+    applier.commit().map_err(|fault| fault.to_string())?;
+    metrics.backend_commit.observe(watch.elapsed());
+    Ok((answers, inputs))
+}
+
+/// A queue that is emptied as a whole.
+#[derive(Debug)]
+struct Queue<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue(Mutex::new(Vec::new()))
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&self, item: T) {
+        lock(&self.0).push(item);
+    }
+
+    fn extend(&self, items: impl Iterator<Item = T>) {
+        lock(&self.0).extend(items);
+    }
+
+    fn append(&self, items: &mut Vec<T>) {
+        if !items.is_empty() {
+            lock(&self.0).append(items);
+        }
+    }
+
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+}
+
+/// One thread that sleeps until it is woken; a wake-up before the sleep is not lost.
+#[derive(Debug, Default)]
+struct Sleeper {
+    state: AtomicU32,
+    thread: OnceLock<Thread>,
+}
+
+impl Sleeper {
+    const AWAKE: u32 = 0;
+    const ASLEEP: u32 = 1;
+    const WOKEN: u32 = 2;
+
+    fn adopt(&self, thread: Thread) {
+        // One thread only: a second one would find the first one's name here and sleep without a waker.
+        let _first = self.thread.set(thread);
+    }
+
+    fn wake(&self) {
+        if self.state.swap(Self::WOKEN, Ordering::SeqCst) == Self::ASLEEP
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn sleep(&self) {
+        if self.state.compare_exchange(Self::AWAKE, Self::ASLEEP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            while self.state.load(Ordering::SeqCst) == Self::ASLEEP {
+                std::thread::park();
+            }
+        }
+        self.state.store(Self::AWAKE, Ordering::SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}

@@ -1,0 +1,230 @@
+//! The data directory: whose it is, in which format, and that only one process uses it.
+//!
+//! ```text
+//! DIR/KETCH      marks the directory and names its format version
+//! DIR/member     a file where etcd keeps a directory: etcd cannot start here by mistake
+//! DIR/lock       held while a process uses the directory
+//! DIR/identity   cluster id, member id
+//! DIR/boot       how often the member was started; part of every request id
+//! DIR/log/       the raft log
+//! DIR/store/     the revision store
+//! ```
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ketch_wal::Disk;
+use ketch_wal::blob;
+
+/// The format version that this program writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MARKER: &str = "KETCH";
+const MARKER_TEXT: &str = "ketch data directory, format ";
+const GUARD: &str = "member";
+const GUARD_TEXT: &str =
+    "This directory belongs to ketch, not to etcd. This file keeps etcd from starting in it.\n";
+const LOCK: &str = "lock";
+const IDENTITY: &str = "identity";
+const BOOT: &str = "boot";
+
+/// Why a data directory cannot be used.
+#[derive(Debug)]
+pub enum DataDirError {
+    /// It holds etcd's data.
+    OfEtcd(PathBuf),
+    /// It is of a format that this program does not know.
+    Format(PathBuf, String),
+    /// Another process is using it.
+    InUse(PathBuf),
+    /// It holds files under our names but no marker.
+    Foreign(PathBuf, String),
+    /// A file of ours is damaged.
+    Damaged(PathBuf, String),
+    /// The operating system refused something.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for DataDirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OfEtcd(dir) => write!(
+                f,
+                "data directory {} holds the data of etcd, which ketch does not open; \
+                 start with an empty --data-dir",
+                dir.display()
+            ),
+            Self::Format(dir, found) => write!(
+                f,
+                "data directory {} has the format {found:?}, this ketch knows format {FORMAT_VERSION} only",
+                dir.display()
+            ),
+            Self::InUse(dir) => write!(f, "data directory {} is in use by another process", dir.display()),
+            Self::Foreign(dir, name) => write!(
+                f,
+                "data directory {} holds {name:?} but is not marked as a ketch data directory (no file {MARKER})",
+                dir.display()
+            ),
+            Self::Damaged(file, why) => write!(f, "{} is damaged: {why}", file.display()),
+            Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for DataDirError {}
+
+/// Who this member is, once and for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+}
+
+/// A data directory in use by this process.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+impl DataDir {
+    /// Takes the directory at `path`, which is made and marked if it is new.
+    ///
+    /// # Errors
+    /// See [`DataDirError`]; a directory that is not ours is left as it was.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<DataDir, DataDirError> {
+        let io = |error| DataDirError::Io(path.to_owned(), error);
+        disk.create_dir_all(path).map_err(io)?;
+        let names = disk.list(path).map_err(io)?;
+        let marked = names.iter().any(|name| name == MARKER);
+        if !marked {
+            refuse_foreign(disk, path, &names)?;
+        }
+        let lock_path = path.join(LOCK);
+        let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
+            _ => DataDirError::Io(lock_path.clone(), error),
+        })?;
+        let dir = DataDir { path: path.to_owned(), _lock: lock };
+        if marked {
+            dir.check_marker(disk)?;
+        } else {
+            dir.mark(disk)?;
+        }
+        Ok(dir)
+    }
+
+    /// The directory of the raft log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The directory of the revision store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// Who the member is; `None` in a new directory.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn identity(&self, disk: &dyn Disk) -> Result<Option<Identity>, DataDirError> {
+        let path = self.path.join(IDENTITY);
+        let Some(bytes) = read(disk, &path)? else { return Ok(None) };
+        match (word(&bytes, 0), word(&bytes, 8)) {
+            (Some(cluster_id), Some(member_id)) if bytes.len() == 16 => {
+                Ok(Some(Identity { cluster_id, member_id }))
+            }
+            _ => Err(DataDirError::Damaged(path, format!("{} bytes instead of 16", bytes.len()))),
+        }
+    }
+
+    /// Writes down who the member is, durably.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn set_identity(&self, disk: &dyn Disk, identity: Identity) -> Result<(), DataDirError> {
+        let bytes = [identity.cluster_id.to_le_bytes(), identity.member_id.to_le_bytes()].concat();
+        write(disk, &self.path.join(IDENTITY), &bytes)
+    }
+
+    /// How often the member was started before.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn boots(&self, disk: &dyn Disk) -> Result<u64, DataDirError> {
+        let path = self.path.join(BOOT);
+        let Some(bytes) = read(disk, &path)? else { return Ok(0) };
+        word(&bytes, 0)
+            .filter(|_| bytes.len() == 8)
+            .ok_or_else(|| DataDirError::Damaged(path, format!("{} bytes instead of 8", bytes.len())))
+    }
+
+    /// Counts one more start, durably, and returns its number. No two lives of a member share one.
+    ///
+    /// # Errors
+    /// What the disk says, or a damaged file.
+    pub fn next_boot(&self, disk: &dyn Disk) -> Result<u64, DataDirError> {
+        let boot = self.boots(disk)? + 1;
+        write(disk, &self.path.join(BOOT), &boot.to_le_bytes())?;
+        Ok(boot)
+    }
+
+    fn mark(&self, disk: &dyn Disk) -> Result<(), DataDirError> {
+        let guard = self.path.join(GUARD);
+        let guarded = || -> io::Result<()> {
+            match disk.create(&guard) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => {
+                    let file = created?;
+                    file.write_at(0, GUARD_TEXT.as_bytes())?;
+                    file.sync()?;
+                }
+            }
+            disk.sync_dir(&self.path)
+        };
+        guarded().map_err(|error| DataDirError::Io(guard.clone(), error))?;
+        write(disk, &self.path.join(MARKER), format!("{MARKER_TEXT}{FORMAT_VERSION}\n").as_bytes())
+    }
+
+    fn check_marker(&self, disk: &dyn Disk) -> Result<(), DataDirError> {
+        let path = self.path.join(MARKER);
+        let bytes = read(disk, &path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let found = text.trim_end().strip_prefix(MARKER_TEXT).unwrap_or(&text);
+        if found == FORMAT_VERSION.to_string() {
+            Ok(())
+        } else {
+            Err(DataDirError::Format(self.path.clone(), found.to_owned()))
+        }
+    }
+}
+
+/// A directory without our marker may hold anything but etcd's data or files under our names.
+fn refuse_foreign(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<(), DataDirError> {
+    if names.iter().any(|name| name == GUARD) && disk.list(&path.join(GUARD)).is_ok() {
+        return Err(DataDirError::OfEtcd(path.to_owned()));
+    }
+    match names.iter().find(|name| [IDENTITY, BOOT, "log", "store"].contains(&name.as_str())) {
+        Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn read(disk: &dyn Disk, path: &Path) -> Result<Option<bytes::Bytes>, DataDirError> {
+    blob::read(disk, path).map_err(|error| DataDirError::Damaged(path.to_owned(), error.to_string()))
+}
+
+fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
+    blob::write(disk, path, bytes).map_err(|error| DataDirError::Io(path.to_owned(), error))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+}

@@ -1,0 +1,97 @@
+//! What health checks and scrapes see of a member.
+
+use std::sync::Arc;
+
+use ketch_proto::etcdserverpb::AlarmType;
+
+use crate::api::Api;
+use crate::api::error::ApiError;
+use crate::clock;
+use crate::consensus::shell::Driver;
+use crate::http::{Alarm, Probe, ReadFuture, Versions};
+use crate::metrics::Metrics;
+use crate::version;
+
+/// The member behind the HTTP endpoints.
+pub struct MemberProbe {
+    api: Arc<Api>,
+}
+
+impl MemberProbe {
+    /// The member that `api` serves.
+    #[must_use]
+    pub fn new(api: Arc<Api>) -> MemberProbe {
+        MemberProbe { api }
+    }
+}
+
+impl Probe for MemberProbe {
+    fn has_leader(&self) -> bool {
+        self.api.shared.standing().leader != 0
+    }
+
+    fn is_learner(&self) -> bool {
+        self.api.shared.standing().is_learner
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        let alarms = self.api.shared.alarms();
+        alarms
+            .iter()
+            .filter_map(|alarm| match alarm.alarm() {
+                AlarmType::Nospace => Some(Alarm::NoSpace),
+                AlarmType::Corrupt => Some(Alarm::Corrupt),
+                AlarmType::None => None,
+            })
+            .collect()
+    }
+
+    fn versions(&self) -> Versions {
+        Versions {
+            cluster: self.api.shared.cluster().version.clone(),
+            storage: Some(version::STORAGE.to_owned()),
+        }
+    }
+
+    fn serializable_read(&self) -> ReadFuture<'_> {
+        // The published store can always be read; a member that cannot has stopped.
+        let view = self.api.shared.reader.view();
+        Box::pin(async move { view.get(b"health").map(|_| ()).map_err(|fault| fault.to_string()) })
+    }
+
+    fn linearizable_read(&self) -> ReadFuture<'_> {
+        Box::pin(async move {
+            let deadline = clock::now() + self.api.limits.request_timeout;
+            self.api.barrier.pass(deadline).await.map_err(|error| ApiError::from(error).to_string())?;
+            self.serializable_read().await
+        })
+    }
+}
+
+/// Sets the gauges that are cheaper to ask for than to keep, at every scrape.
+pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>) {
+    let driver = Arc::downgrade(driver);
+    metrics.on_scrape(move |metrics| {
+        let Some(driver) = driver.upgrade() else { return };
+        let shared = driver.shared();
+        let standing = shared.standing();
+        metrics.proposals_committed.set_unsigned(standing.commit);
+        metrics.proposals_applied.set_unsigned(shared.applied());
+        metrics.proposals_pending.set_unsigned(driver.proposals().pending() as u64);
+        metrics.has_leader.set_bool(standing.leader != 0);
+        metrics.is_leader.set_bool(standing.leader == shared.member_id);
+        metrics.is_learner.set_bool(standing.is_learner);
+        let seen = metrics.leader_changes_seen.get();
+        metrics.leader_changes_seen.add(standing.leader_changes.saturating_sub(seen));
+        let sizes = shared.reader.sizes();
+        metrics.db_total_bytes.set_unsigned(sizes.logical_bytes);
+        metrics.db_in_use_bytes.set_unsigned(sizes.in_use_bytes);
+        metrics.keys.set_unsigned(sizes.keys);
+        let view = shared.reader.view();
+        metrics.current_revision.set(view.revision());
+        metrics.compact_revision.set(view.compacted());
+        if let Some(version) = &shared.cluster().version {
+            metrics.set_cluster_version(version);
+        }
+    });
+}

@@ -1,0 +1,92 @@
+//! The only way to write: a command gets a request id, is replicated, applied and answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ketch_proto::etcdserverpb::InternalRaftRequest;
+use tokio::time::Instant;
+
+use crate::apply::answer::{Answer, ApplyError, Outcome};
+use crate::apply::command::{self, RequestId};
+use crate::caller::Caller;
+use crate::consensus::core::{Input, Refused};
+use crate::consensus::shell::Driver;
+
+/// How far applying may be behind committing before new commands are refused.
+const APPLY_GAP_MAX: u64 = 5000;
+
+/// Why a write was not carried out, or why nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProposeError {
+    /// Rejected: the command is larger than the limit.
+    TooLarge,
+    /// Rejected: too much is waiting already.
+    TooMany,
+    /// Rejected or unknown: leadership changed on the way.
+    LeaderChanged,
+    /// Unknown: no answer within the time limit.
+    Timeout,
+    /// Unknown: the member is stopping.
+    Stopped,
+    /// Committed and refused, the same on every member; nothing changed.
+    Refused(ApplyError),
+}
+
+/// What a proposed command came to.
+pub type Proposed = Result<Outcome, Refused>;
+
+/// The proposing side of a member.
+pub struct Proposer {
+    driver: Arc<Driver>,
+    member: u64,
+    boot: u64,
+    counter: AtomicU64,
+    request_bytes_max: usize,
+}
+
+impl Proposer {
+    /// The proposing side of `member` in its life numbered `boot`.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>, member: u64, boot: u64, request_bytes_max: usize) -> Proposer {
+        Proposer { driver, member, boot, counter: AtomicU64::new(0), request_bytes_max }
+    }
+
+    /// Replicates `request` on behalf of `caller` and waits until this member has applied it.
+    ///
+    /// # Errors
+    /// See [`ProposeError`], which says whether the outcome is known.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown: the command may still be applied.
+    pub async fn propose(
+        &self,
+        caller: &Caller,
+        request: InternalRaftRequest,
+        deadline: Instant,
+    ) -> Result<Answer, ProposeError> {
+        let shared = self.driver.shared();
+        if shared.standing().commit > shared.applied() + APPLY_GAP_MAX {
+            return Err(ProposeError::TooMany);
+        }
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = RequestId::new(self.member, self.boot, counter);
+        let command = command::encode(id, caller, request);
+        if command.len() > self.request_bytes_max {
+            return Err(ProposeError::TooLarge);
+        }
+        let metrics = self.driver.metrics();
+        let mut waiting = self.driver.proposals().register(id.serial);
+        self.driver.submit(Input::Propose { id: id.serial, command });
+        let outcome = tokio::time::timeout_at(deadline, waiting.value()).await;
+        let verdict = match outcome {
+            Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+            Ok(Some(Ok(Err(refusal)))) => return Err(ProposeError::Refused(refusal)),
+            Ok(Some(Err(Refused::TooMany))) => ProposeError::TooMany,
+            Ok(Some(Err(Refused::LeaderChanged))) => ProposeError::LeaderChanged,
+            Ok(None) => ProposeError::Stopped,
+            Err(_elapsed) => ProposeError::Timeout,
+        };
+        metrics.proposals_failed.inc();
+        Err(verdict)
+    }
+}

@@ -1,0 +1,55 @@
+//! What a member tells its cluster before it serves: its name and client URLs, and the cluster version if
+//! none is agreed yet. Both go through raft.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ketch_proto::etcdserverpb::InternalRaftRequest;
+use ketch_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
+
+use crate::api::Api;
+use crate::caller::Caller;
+use crate::clock;
+use crate::config::Url;
+use crate::propose::ProposeError;
+use crate::version;
+
+/// How long one attempt may take before the next one.
+const ATTEMPT: Duration = Duration::from_secs(7);
+
+/// Publishes the member's attributes and the cluster version, and returns once both are agreed.
+///
+/// # Errors
+/// One line, if the member stopped meanwhile.
+pub async fn until_ready(api: &Arc<Api>, name: &str, client_urls: &[Url]) -> Result<(), String> {
+    let client_urls = client_urls.iter().map(Url::to_string).collect();
+    let attributes = Attributes { name: name.to_owned(), client_urls };
+    let request =
+        ClusterMemberAttrSetRequest { member_id: api.shared.member_id, member_attributes: Some(attributes) };
+    let command = InternalRaftRequest {
+        cluster_member_attr_set: Some(Box::new(request)),
+        ..InternalRaftRequest::default()
+    };
+    propose(api, &command).await?;
+    if api.shared.cluster().version.as_deref() != Some(version::CLUSTER) {
+        let request = ClusterVersionSetRequest { ver: version::CLUSTER.to_owned() };
+        let command = InternalRaftRequest {
+            cluster_version_set: Some(Box::new(request)),
+            ..InternalRaftRequest::default()
+        };
+        propose(api, &command).await?;
+    }
+    Ok(())
+}
+
+/// Setting the same thing twice changes nothing, so an unknown outcome is simply tried again.
+async fn propose(api: &Api, command: &InternalRaftRequest) -> Result<(), String> {
+    loop {
+        let deadline = clock::now() + ATTEMPT;
+        match api.proposer.propose(&Caller::default(), command.clone(), deadline).await {
+            Ok(_) => return Ok(()),
+            Err(ProposeError::Stopped) => return Err("the member stopped before it was ready".into()),
+            Err(error) => tracing::warn!(?error, "failed to publish the member's attributes, trying again"),
+        }
+    }
+}

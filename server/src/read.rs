@@ -1,0 +1,51 @@
+//! The linearizable read barrier: a read waits until this member has applied everything that was committed
+//! when the read came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use crate::consensus::core::Input;
+use crate::consensus::shell::Driver;
+
+/// Why a read could not be made linearizable in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarrierError {
+    /// No leader confirmed the read, or applying took too long.
+    Timeout,
+    /// The member is stopping.
+    Stopped,
+}
+
+/// The read barrier of a member.
+pub struct ReadBarrier {
+    driver: Arc<Driver>,
+    tickets: AtomicU64,
+}
+
+impl ReadBarrier {
+    /// The barrier of the member that `driver` drives.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>) -> ReadBarrier {
+        ReadBarrier { driver, tickets: AtomicU64::new(0) }
+    }
+
+    /// Returns once the published store holds everything committed before the call.
+    ///
+    /// # Errors
+    /// See [`BarrierError`].
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future leaves nothing behind.
+    pub async fn pass(&self, deadline: Instant) -> Result<(), BarrierError> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.driver.reads().register(ticket);
+        self.driver.submit(Input::Read { ticket });
+        match tokio::time::timeout_at(deadline, waiting.value()).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(BarrierError::Stopped),
+            Err(_elapsed) => Err(BarrierError::Timeout),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Listeners: transport (tcp, unix) apart from protocol. On a client port HTTP/2 with a gRPC content type is
+//! gRPC, everything else is plain HTTP, as on etcd's.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tonic::body::Body;
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::api::{Api, router};
+use crate::config::Url;
+use crate::metrics::CountRpcsLayer;
+
+/// Flow-control windows of an HTTP/2 connection, in bytes: large enough that a list of many keys is not
+/// held up by round trips.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// An open port of this member.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A unix socket; its file goes with it.
+    Unix(UnixListener, PathBuf),
+}
+
+/// How connections of a listener behave.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// HTTP/2 streams a connection may have open.
+    pub streams_max: u32,
+    /// Pings to idle clients, and how long to wait for their answer; zero: none.
+    pub keepalive: (Duration, Duration),
+}
+
+/// What a port answers.
+#[derive(Clone)]
+pub struct Protocols {
+    /// gRPC, if the port has it.
+    pub grpc: Option<Arc<Api>>,
+    /// Plain HTTP.
+    pub http: Router,
+}
+
+/// Opens the port that `url` names.
+///
+/// # Errors
+/// One line that names the address and the system's reason.
+pub async fn listen(url: &Url) -> Result<Listener, String> {
+    let address = url.address();
+    if url.scheme().is_unix() {
+        let path = PathBuf::from(&address);
+        // A socket file outlives a killed process; binding over it is what its owner would do by hand.
+        if std::fs::metadata(&path).is_ok_and(|found| found.file_type().is_socket()) {
+            let _gone = std::fs::remove_file(&path);
+        }
+        let listener =
+            UnixListener::bind(&path).map_err(|error| format!("listen unix {address}: bind: {error}"))?;
+        return Ok(Listener::Unix(listener, path));
+    }
+    let listener = TcpListener::bind(&address).await.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("listen tcp {address}: bind: {why}")
+    })?;
+    Ok(Listener::Tcp(listener))
+}
+
+/// Serves `listener` until `stop` becomes true; then connections end once their requests have.
+pub async fn serve(
+    listener: Listener,
+    protocols: Protocols,
+    connections: Connections,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|&stop| stop) => break,
+            accepted = accept(&listener) => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                tokio::spawn(connection(stream, protocols.clone(), connections.clone(), stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+    if let Listener::Unix(_, path) = &listener {
+        let _gone = std::fs::remove_file(path);
+    }
+}
+
+type Stream = Box<dyn Transport>;
+
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+async fn accept(listener: &Listener) -> io::Result<Stream> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+    }
+}
+
+async fn connection(
+    stream: Stream,
+    protocols: Protocols,
+    connections: Connections,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let (interval, timeout) = connections.keepalive;
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(connections.streams_max)
+        .keep_alive_interval(Some(interval).filter(|interval| !interval.is_zero()));
+    if !timeout.is_zero() {
+        builder.http2().keep_alive_timeout(timeout);
+    }
+    builder.http1().timer(TokioTimer::new());
+    let service = hyper::service::service_fn(move |request| dispatch(protocols.clone(), request));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // How a connection ends is the client's business.
+        _ended = connection.as_mut() => return,
+        _ = stop.wait_for(|&stop| stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ended = connection.await;
+}
+
+async fn dispatch(protocols: Protocols, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let is_grpc = request.version() == http::Version::HTTP_2
+        && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc_type);
+    match protocols.grpc {
+        Some(api) if is_grpc => {
+            let metrics = CountRpcsLayer::new(Arc::clone(&api.metrics));
+            let service = metrics.layer(service_fn(move |request| {
+                let api = Arc::clone(&api);
+                async move { Ok(router::serve(api, request).await) }
+            }));
+            service.oneshot(request).await.map(|answer| answer.map(Body::new))
+        }
+        _ => protocols
+            .http
+            .oneshot(request.map(axum::body::Body::new))
+            .await
+            .map(|answer| answer.map(Body::new)),
+    }
+}
+
+fn is_grpc_type(value: &HeaderValue) -> bool {
+    value.as_bytes().starts_with(b"application/grpc")
+}

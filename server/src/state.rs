@@ -1,0 +1,125 @@
+//! What a member shows to those who only look: ids, raft's standing, the cluster, the published store.
+//!
+//! Written by the threads that own the cores, read by everybody without waiting for them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use ketch_mvcc::Reader;
+use ketch_proto::etcdserverpb::{AlarmMember, ResponseHeader};
+
+use tokio::sync::watch;
+
+use crate::apply::cluster::Cluster;
+use crate::consensus::core::Standing;
+
+/// The published state of one member.
+#[derive(Debug)]
+pub struct Shared {
+    /// This member's id.
+    pub member_id: u64,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The store's published roots.
+    pub reader: Reader,
+    term: AtomicU64,
+    leader: AtomicU64,
+    commit: AtomicU64,
+    applied: AtomicU64,
+    leader_changes: AtomicU64,
+    is_learner: AtomicBool,
+    /// Up to where compaction is physically done.
+    pub compacted: watch::Sender<i64>,
+    cluster: RwLock<Arc<Cluster>>,
+    alarms: RwLock<Arc<Vec<AlarmMember>>>,
+}
+
+impl Shared {
+    /// The state of member `member_id` of cluster `cluster_id` before it has said anything.
+    #[must_use]
+    pub fn new(member_id: u64, cluster_id: u64, reader: Reader) -> Shared {
+        Shared {
+            member_id,
+            cluster_id,
+            reader,
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
+            is_learner: AtomicBool::new(false),
+            compacted: watch::Sender::new(-1),
+            cluster: RwLock::default(),
+            alarms: RwLock::default(),
+        }
+    }
+
+    /// Publishes raft's standing.
+    pub fn set_standing(&self, standing: Standing) {
+        self.term.store(standing.term, Ordering::Relaxed);
+        self.leader.store(standing.leader, Ordering::Relaxed);
+        self.commit.store(standing.commit, Ordering::Relaxed);
+        self.leader_changes.store(standing.leader_changes, Ordering::Relaxed);
+        self.is_learner.store(standing.is_learner, Ordering::Relaxed);
+    }
+
+    /// Publishes how far the store has come. Everything up to `index` can be read from [`Self::reader`].
+    pub fn set_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::SeqCst);
+    }
+
+    /// Publishes the cluster and its alarms.
+    pub fn set_cluster(&self, cluster: Cluster, alarms: Vec<AlarmMember>) {
+        *write(&self.cluster) = Arc::new(cluster);
+        *write(&self.alarms) = Arc::new(alarms);
+    }
+
+    /// Raft's standing.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            term: self.term.load(Ordering::Relaxed),
+            leader: self.leader.load(Ordering::Relaxed),
+            commit: self.commit.load(Ordering::Relaxed),
+            leader_changes: self.leader_changes.load(Ordering::Relaxed),
+            is_learner: self.is_learner.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The index of the last entry whose effect is visible.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::SeqCst)
+    }
+
+    /// The cluster as of the last applied entry.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&read(&self.cluster))
+    }
+
+    /// The alarms that are raised.
+    #[must_use]
+    pub fn alarms(&self) -> Arc<Vec<AlarmMember>> {
+        Arc::clone(&read(&self.alarms))
+    }
+
+    /// The header of an answer that rests on `revision`.
+    #[must_use]
+    pub fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term: self.term.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,82 @@
+//! The duties that nobody waits for: write-back and checkpoints of the store, spare segments of the raft log,
+//! and its purge. One thread does them in slices, so none stands in the way of a request for long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ketch_mvcc::{Background, Progress};
+
+use crate::consensus::core::Input;
+use crate::consensus::shell::{Driver, Stopped};
+
+/// How long the thread rests when there is nothing to do.
+const REST: Duration = Duration::from_millis(50);
+/// How much of the store's duties is done before the next one has its turn: nodes, changes or entries.
+const STORE_BUDGET: usize = 2000;
+/// The same of what holds up the applier meanwhile.
+const APPLIER_BUDGET: usize = 500;
+/// How many steps of the raft log's duties are done at a time.
+const LOG_BUDGET: usize = 4;
+
+/// The upkeep of one member.
+pub struct Upkeep {
+    driver: Arc<Driver>,
+    background: Background,
+    /// Applied entries between two purges of the raft log.
+    purge_every: u64,
+    /// Applied entries that stay in the raft log for followers that are behind.
+    keep: u64,
+    purged: u64,
+}
+
+impl Upkeep {
+    /// The upkeep of the member that `driver` drives.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>, purge_every: u64, keep: u64) -> Upkeep {
+        let background = driver.with_applier(|applier| applier.store().background());
+        Upkeep { driver, background, purge_every: purge_every.max(1), keep, purged: 0 }
+    }
+
+    /// The upkeep thread's life, until `stop` is set.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) && self.driver.stopped().is_none() {
+            match self.round() {
+                Ok(true) => {}
+                Ok(false) => std::thread::park_timeout(REST),
+                Err(why) => self.driver.stop(Stopped(why)),
+            }
+        }
+    }
+
+    /// A slice of every duty; says whether there is more to do at once.
+    fn round(&mut self) -> Result<bool, String> {
+        let more_store =
+            self.background.step(STORE_BUDGET).map_err(|fault| format!("the store failed: {fault}"))?;
+        let (more_memory, compaction, durable) = self.driver.with_applier(|applier| {
+            let store = applier.store_mut();
+            (store.step(APPLIER_BUDGET), store.compaction_progress(), store.durable_applied())
+        });
+        let more_memory = more_memory.map_err(|fault| format!("the store failed: {fault}"))?;
+        self.driver
+            .shared()
+            .compacted
+            .send_if_modified(|done| std::mem::replace(done, compaction.physical) != compaction.physical);
+        self.give_free(durable.index);
+        let log = |error| format!("the raft log failed: {error}");
+        self.driver.purge().map_err(log)?;
+        let more_log = self.driver.wal().step(LOG_BUDGET).map_err(log)?;
+        Ok(more_store == Progress::More
+            || more_memory == Progress::More
+            || more_log == ketch_wal::Progress::More)
+    }
+
+    /// The raft log may forget what the store holds durably, less what followers may still ask for.
+    fn give_free(&mut self, durable: u64) {
+        let free = durable.saturating_sub(self.keep);
+        if free >= self.purged + self.purge_every {
+            self.purged = free;
+            self.driver.submit(Input::Purge(free));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Who waits for what: requests for the answer of their command, reads for the applied index.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+const SHARDS: usize = 16;
+
+/// Waiters by a number that is never used twice in one life.
+///
+/// A waiter is removed by its completion or by dropping its [`Waiting`], whichever comes first, so a client
+/// that went away leaves nothing behind.
+#[derive(Debug)]
+pub struct Waiters<T> {
+    shards: [Mutex<Shard<T>>; SHARDS],
+    pending: AtomicUsize,
+    closed: AtomicBool,
+}
+
+type Shard<T> = HashMap<u64, oneshot::Sender<T>, BuildHasherDefault<Counting>>;
+
+/// Serial numbers are spread as they are: there is nothing to mix and nobody to defend against.
+#[derive(Debug, Default)]
+struct Counting(u64);
+
+impl Hasher for Counting {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    }
+    fn write_u64(&mut self, number: u64) {
+        // The table takes its tag from the upper bits.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl<T> Default for Waiters<T> {
+    fn default() -> Self {
+        Waiters {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            pending: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<T> Waiters<T> {
+    /// Registers a waiter under `number`.
+    pub fn register(&self, number: u64) -> Waiting<'_, T> {
+        let (sender, receiver) = oneshot::channel();
+        if !self.closed.load(Ordering::SeqCst) {
+            self.pending.fetch_add(1, Ordering::Relaxed);
+            self.shard(number).insert(number, sender);
+            if self.closed.load(Ordering::SeqCst) {
+                self.remove(number);
+            }
+        }
+        Waiting { waiters: self, number, receiver }
+    }
+
+    /// Hands `value` to the waiter `number`, if there still is one.
+    pub fn complete(&self, number: u64, value: T) {
+        if let Some(sender) = self.remove(number) {
+            // The waiter may have given up a moment ago.
+            let _gone = sender.send(value);
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Lets everybody go empty-handed, now and from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            self.pending.fetch_sub(shard.len(), Ordering::Relaxed);
+            shard.clear();
+        }
+    }
+
+    fn remove(&self, number: u64) -> Option<oneshot::Sender<T>> {
+        let removed = self.shard(number).remove(&number);
+        if removed.is_some() {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    fn shard(&self, number: u64) -> MutexGuard<'_, Shard<T>> {
+        lock(&self.shards[number as usize % SHARDS])
+    }
+}
+
+/// A place in the waiting room; dropping it leaves the room.
+#[derive(Debug)]
+pub struct Waiting<'w, T> {
+    waiters: &'w Waiters<T>,
+    number: u64,
+    receiver: oneshot::Receiver<T>,
+}
+
+impl<T> Waiting<'_, T> {
+    /// Waits for the value; `None` if the room was closed.
+    ///
+    /// # Cancel safety
+    /// Safe: a value that came is kept for the next call.
+    pub async fn value(&mut self) -> Option<T> {
+        (&mut self.receiver).await.ok()
+    }
+}
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        self.waiters.remove(self.number);
+    }
+}
+
+/// Reads that wait until an index is applied.
+#[derive(Debug, Default)]
+pub struct AppliedWaiters {
+    by_index: Mutex<BTreeMap<u64, Vec<u64>>>,
+}
+
+impl AppliedWaiters {
+    /// Lets `tickets` wait for `index`. The caller must look at the applied index once more afterwards and,
+    /// if it was reached meanwhile, call [`reached`](Self::reached).
+    pub fn add(&self, index: u64, tickets: Vec<u64>) {
+        lock(&self.by_index).entry(index).or_default().extend(tickets);
+    }
+
+    /// The tickets whose index is reached.
+    pub fn reached(&self, applied: u64) -> Vec<u64> {
+        let mut waiting = lock(&self.by_index);
+        if waiting.first_key_value().is_none_or(|(&index, _)| index > applied) {
+            return Vec::new();
+        }
+        let later = waiting.split_off(&(applied + 1));
+        std::mem::replace(&mut *waiting, later).into_values().flatten().collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_waiter_gets_its_value_and_only_once() {
+        let waiters = Waiters::default();
+        let mut one = waiters.register(1);
+        let mut two = waiters.register(2);
+        waiters.complete(2, "two");
+        waiters.complete(2, "again");
+        waiters.complete(3, "nobody");
+        waiters.complete(1, "one");
+        assert_eq!((one.value().await, two.value().await), (Some("one"), Some("two")));
+        assert_eq!(waiters.pending(), 0);
+    }
+
+    #[tokio::test]
+    async fn leaving_and_closing_leave_nothing_behind() {
+        let waiters: Waiters<u8> = Waiters::default();
+        drop(waiters.register(1));
+        assert_eq!(waiters.pending(), 0);
+        let mut stays = waiters.register(2);
+        waiters.close();
+        assert_eq!(stays.value().await, None);
+        assert_eq!(waiters.register(3).value().await, None);
+        drop(stays);
+        assert_eq!(waiters.pending(), 0);
+    }
+
+    #[test]
+    fn reads_are_woken_at_their_index() {
+        let waiters = AppliedWaiters::default();
+        waiters.add(5, vec![1, 2]);
+        waiters.add(7, vec![3]);
+        assert!(waiters.reached(4).is_empty());
+        assert_eq!(waiters.reached(6), [1, 2]);
+        assert_eq!(waiters.reached(9), [3]);
+        assert!(waiters.reached(9).is_empty());
+    }
+}
