@@ -4,6 +4,7 @@
 //! place known at compile time. Only what the server feeds has a field here; a gauge nobody has set yet, and a
 //! histogram with labels nobody has used yet, are absent from the page rather than zero.
 
+mod applied;
 mod grpc;
 mod instrument;
 mod process;
@@ -11,6 +12,7 @@ mod render;
 mod rpc_layer;
 mod text;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,57 +21,6 @@ pub use instrument::{Counter, Gauge, Histogram};
 pub(crate) use process::file_limit;
 pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
 pub use text::CONTENT_TYPE;
-
-/// What a committed command is, for the label `op`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum ApplyOp {
-    /// A put.
-    Put,
-    /// A delete.
-    DeleteRange,
-    /// A transaction.
-    Txn,
-    /// A compaction.
-    Compaction,
-    /// A member published its name and client URLs.
-    ClusterMemberAttrSet,
-    /// The cluster version was raised.
-    ClusterVersionSet,
-}
-
-impl ApplyOp {
-    const ALL: [Self; 6] = [
-        Self::Put,
-        Self::DeleteRange,
-        Self::Txn,
-        Self::Compaction,
-        Self::ClusterMemberAttrSet,
-        Self::ClusterVersionSet,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Put => "Put",
-            Self::DeleteRange => "DeleteRange",
-            Self::Txn => "Txn",
-            Self::Compaction => "Compaction",
-            Self::ClusterMemberAttrSet => "ClusterMemberAttrSet",
-            Self::ClusterVersionSet => "ClusterVersionSet",
-        }
-    }
-}
-
-/// How long commands took to apply, by kind and outcome.
-#[derive(Debug)]
-pub struct ApplyDurations([[Histogram; 2]; ApplyOp::ALL.len()]);
-
-impl ApplyDurations {
-    /// Records one command.
-    pub fn observe(&self, op: ApplyOp, success: bool, duration: Duration) {
-        self.0[op as usize][usize::from(success)].observe(duration);
-    }
-}
 
 /// Outcomes of the probes of `/livez` and `/readyz`.
 #[derive(Debug, Default)]
@@ -86,7 +37,7 @@ pub struct Metrics {
     /// `etcd_disk_wal_fsync_duration_seconds`: one fdatasync of the raft log.
     pub wal_fsync: Histogram,
     /// `etcd_disk_wal_write_bytes_total`: bytes appended to the raft log.
-    pub wal_write_bytes: Counter,
+    pub wal_write_bytes: Gauge,
     /// `etcd_disk_backend_commit_duration_seconds`: one batch of applied commands into the store.
     pub backend_commit: Histogram,
     /// `etcd_server_proposals_committed_total`: the commit index.
@@ -105,20 +56,6 @@ pub struct Metrics {
     pub is_learner: Gauge,
     /// `etcd_server_leader_changes_seen_total`.
     pub leader_changes_seen: Counter,
-    /// `etcd_server_slow_apply_total`: commands slower than `--warning-apply-duration`.
-    pub slow_apply: Counter,
-    /// `etcd_server_apply_duration_seconds`.
-    pub apply_duration: ApplyDurations,
-    /// `etcd_mvcc_range_total`.
-    pub range: Counter,
-    /// `etcd_mvcc_put_total`.
-    pub put: Counter,
-    /// `etcd_mvcc_delete_total`.
-    pub delete: Counter,
-    /// `etcd_mvcc_txn_total`.
-    pub txn: Counter,
-    /// `etcd_debugging_mvcc_total_put_size_in_bytes`: keys and values of all puts.
-    pub put_size_bytes: Counter,
     /// `etcd_mvcc_db_total_size_in_bytes`.
     pub db_total_bytes: Gauge,
     /// `etcd_mvcc_db_total_size_in_use_in_bytes`.
@@ -131,6 +68,11 @@ pub struct Metrics {
     pub keys: Gauge,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
     pub grpc: GrpcMetrics,
+    pub(crate) put: Counter,
+    pub(crate) delete: Counter,
+    pub(crate) txn: Counter,
+    pub(crate) txn_range: Counter,
+    pub(crate) counts_applied: AtomicBool,
     pub(crate) health_success: Counter,
     pub(crate) health_failures: Counter,
     pub(crate) checks: [(&'static str, &'static str, CheckCounts); 5],
@@ -150,11 +92,10 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let disk = || Histogram::doubling(Duration::from_millis(1), 14);
-        let apply = || Histogram::doubling(Duration::from_micros(100), 20);
         let check = |kind, name| (kind, name, CheckCounts::default());
         Self {
             wal_fsync: disk(),
-            wal_write_bytes: Counter::default(),
+            wal_write_bytes: Gauge::default(),
             backend_commit: disk(),
             proposals_committed: Gauge::default(),
             proposals_applied: Gauge::default(),
@@ -164,13 +105,11 @@ impl Metrics {
             is_leader: Gauge::default(),
             is_learner: Gauge::default(),
             leader_changes_seen: Counter::default(),
-            slow_apply: Counter::default(),
-            apply_duration: ApplyDurations(std::array::from_fn(|_| [apply(), apply()])),
-            range: Counter::default(),
+            txn_range: Counter::default(),
+            counts_applied: AtomicBool::new(false),
             put: Counter::default(),
             delete: Counter::default(),
             txn: Counter::default(),
-            put_size_bytes: Counter::default(),
             db_total_bytes: Gauge::default(),
             db_in_use_bytes: Gauge::default(),
             current_revision: Gauge::default(),

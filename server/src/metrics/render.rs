@@ -1,9 +1,10 @@
 //! Every family of the page: its name, type and help line, in the order of their names.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::Page;
-use super::{ApplyOp, Metrics, process};
+use super::{Counter, GrpcMetrics, Metrics, process};
 use crate::config::ETCD_VERSION;
 
 pub(crate) fn page(metrics: &Metrics) -> String {
@@ -42,13 +43,6 @@ fn store(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_debugging_mvcc_compact_revision", compacted, &metrics.compact_revision);
     page.gauge("etcd_debugging_mvcc_current_revision", "Current revision", &metrics.current_revision);
     page.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist", &metrics.keys);
-    // A gauge in etcd too, though it only grows.
-    page.family(
-        "etcd_debugging_mvcc_total_put_size_in_bytes",
-        "gauge",
-        "Bytes of keys and values of all puts",
-    )
-    .sample(&[], metrics.put_size_bytes.get());
     page.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
         "Bytes that the store takes on disk",
@@ -56,39 +50,33 @@ fn store(page: &mut Page, metrics: &Metrics) {
     );
     let in_use = "Bytes of what the store holds";
     page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", in_use, &metrics.db_in_use_bytes);
-    page.counter("etcd_mvcc_delete_total", "Deletes seen by this member", &metrics.delete);
-    page.counter("etcd_mvcc_put_total", "Puts seen by this member", &metrics.put);
-    page.counter("etcd_mvcc_range_total", "Ranges seen by this member", &metrics.range);
-    page.counter(
-        "etcd_mvcc_txn_total",
-        "Transactions of several operations seen by this member",
-        &metrics.txn,
-    );
+    if metrics.counts_applied.load(Relaxed) {
+        operations(page, metrics);
+    }
+}
+
+/// What was done to the store. Ranges are those that answered an RPC, and those inside transactions.
+fn operations(page: &mut Page, metrics: &Metrics) {
+    page.counter("etcd_mvcc_delete_total", "Keys deleted", &metrics.delete);
+    page.counter("etcd_mvcc_put_total", "Puts", &metrics.put);
+    let ranges = GrpcMetrics::index_of("/etcdserverpb.KV/Range")
+        .and_then(|index| metrics.grpc.method(index))
+        .and_then(|method| method.handled.first())
+        .map_or(0, Counter::get);
+    page.family("etcd_mvcc_range_total", "counter", "Ranges read")
+        .sample(&[], ranges + metrics.txn_range.get());
+    page.counter("etcd_mvcc_txn_total", "Transactions of several operations", &metrics.txn);
 }
 
 fn disk(page: &mut Page, metrics: &Metrics) {
     let commit = "Time to commit a batch of applied commands to the store";
     page.histogram("etcd_disk_backend_commit_duration_seconds", commit, &metrics.backend_commit);
     page.histogram("etcd_disk_wal_fsync_duration_seconds", "Time to sync the raft log", &metrics.wal_fsync);
-    page.family("etcd_disk_wal_write_bytes_total", "gauge", "Bytes written to the raft log")
-        .sample(&[], metrics.wal_write_bytes.get());
+    // A gauge in etcd too, though it only grows.
+    page.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the raft log", &metrics.wal_write_bytes);
 }
 
 fn proposals(page: &mut Page, metrics: &Metrics) {
-    let name = "etcd_server_apply_duration_seconds";
-    let shown = |op: ApplyOp, success: usize| &metrics.apply_duration.0[op as usize][success];
-    let used = || {
-        let pairs = ApplyOp::ALL.into_iter().flat_map(|op| [(op, 0), (op, 1)]);
-        pairs.filter(|(op, success)| shown(*op, *success).count() > 0)
-    };
-    if used().next().is_some() {
-        let mut family = page.family(name, "histogram", "Time to apply a command");
-        for (op, success) in used() {
-            let outcome = if success == 1 { "true" } else { "false" };
-            let labels = [("op", op.label()), ("success", outcome), ("version", "v3")];
-            family.histogram(&labels, shown(op, success));
-        }
-    }
     page.gauge("etcd_server_has_leader", "1 if there is a leader", &metrics.has_leader);
     page.gauge("etcd_server_is_leader", "1 if this member leads", &metrics.is_leader);
     page.gauge("etcd_server_is_learner", "1 if this member is a learner", &metrics.is_learner);
@@ -99,8 +87,6 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_server_proposals_committed_total", "Proposals committed", &metrics.proposals_committed);
     page.counter("etcd_server_proposals_failed_total", "Proposals that failed", &metrics.proposals_failed);
     page.gauge("etcd_server_proposals_pending", "Proposals not answered yet", &metrics.proposals_pending);
-    let slow = "Commands that took longer to apply than the warning threshold";
-    page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);
 }
 
 fn health(page: &mut Page, metrics: &Metrics) {
@@ -131,7 +117,6 @@ fn health(page: &mut Page, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use super::*;
 
@@ -140,7 +125,6 @@ mod tests {
         let metrics = Metrics::new();
         assert!(!metrics.render().contains("etcd_server_has_leader"));
         metrics.on_scrape(|metrics| metrics.has_leader.set_bool(true));
-        metrics.apply_duration.observe(ApplyOp::Txn, true, Duration::from_micros(5));
         metrics.set_server_id(0x2e);
         metrics.set_cluster_version("3.7.0");
         let page = metrics.render();
@@ -148,7 +132,6 @@ mod tests {
             "etcd_server_has_leader 1",
             "etcd_server_id{server_id=\"2e\"} 1",
             "etcd_cluster_version{cluster_version=\"3.7\"} 1",
-            "etcd_server_apply_duration_seconds_bucket{op=\"Txn\",success=\"true\",version=\"v3\",le=\"0.0001\"} 1",
             "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"} 0",
             "grpc_server_started_total{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 0",
         ] {
@@ -166,6 +149,7 @@ mod tests {
     fn the_document_lists_every_family_and_no_other() {
         let metrics = Metrics::new();
         for gauge in [
+            &metrics.wal_write_bytes,
             &metrics.proposals_committed,
             &metrics.proposals_applied,
             &metrics.has_leader,
@@ -180,7 +164,7 @@ mod tests {
         ] {
             gauge.set(1);
         }
-        metrics.apply_duration.observe(ApplyOp::Put, true, Duration::ZERO);
+        metrics.count_applied(&[]);
         metrics.set_server_id(1);
         metrics.set_cluster_version("3.7");
         let page = metrics.render();
