@@ -62,7 +62,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::Differs("checked, but a single member has no peers to listen for yet"),
+        Status::Differs("it answers /members only: a cluster of one has no peers"),
         "listen-peer-urls",
         Kind::Urls,
         "http://localhost:2380",
