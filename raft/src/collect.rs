@@ -6,6 +6,7 @@ use crate::lanes::{Applying, Batch, Install, Mark};
 use crate::log::Slice;
 use crate::message::{Body, Message};
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::ready::{Apply, ApplyToken, Fetch, FetchPurpose, FetchToken, Persist, PersistToken, Ready};
 use crate::storage::Storage;
 use crate::types::Entry;
@@ -100,7 +101,13 @@ impl<S: Storage> Node<S> {
     /// Votes asked for wait like promises: a member must not win with a log, or in a term, that it may forget.
     fn collect_messages(&mut self) -> Vec<Message> {
         let mut send = std::mem::take(&mut self.lanes.released);
-        if !self.core.outbox.iter().any(asks_for_vote) {
+        if self.core.bug(Bug::AppendAckEarly) {
+            let id = self.core.id;
+            let early = |message: &Message| message.to != id && matches!(message.body, Body::AppendAnswer { .. });
+            send.extend(self.core.promises.extract_if(.., |message| early(message)));
+        }
+        let asks_early = self.core.bug(Bug::VoteAskedEarly) || self.core.bug(Bug::EarlierBootAccepted);
+        if asks_early || !self.core.outbox.iter().any(asks_for_vote) {
             send.append(&mut self.core.outbox);
             return send;
         }
@@ -112,7 +119,7 @@ impl<S: Storage> Node<S> {
 
     fn collect_persist(&mut self) -> Result<Option<Persist>, Fault> {
         let unstable = &self.core.log.unstable;
-        let hard = self.core.hard_state();
+        let mut hard = self.core.hard_state();
         let told = self.told_hard;
         let (entries, snapshot) = (unstable.next_entries().to_vec(), unstable.next_snapshot().cloned());
         let holds = !unstable.entries.is_empty();
@@ -136,6 +143,16 @@ impl<S: Storage> Node<S> {
         self.core.log.unstable.accept_in_progress();
         self.told_hard = hard;
         let token = PersistToken { node: self.core.id, number };
+        if self.core.bug(Bug::OwnAckEarly) {
+            let own = |message: &Message| message.to == self.core.id;
+            let promises = self.lanes.batches.back_mut().map(|batch| &mut batch.promises);
+            let early: Vec<Message> =
+                promises.map(|all| all.extract_if(.., |message| own(message)).collect()).unwrap_or_default();
+            early.into_iter().try_for_each(|promise| self.keep_promise(promise))?;
+        }
+        if self.core.bug(Bug::VoteForgotten) {
+            hard.vote = 0;
+        }
         Ok(Some(Persist { hard_state: (hard != told).then_some(hard), entries, snapshot, must_sync, token }))
     }
 

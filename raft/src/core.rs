@@ -7,6 +7,7 @@ use crate::error::{Fault, Refusal};
 use crate::log::Log;
 use crate::membership::{ConfState, restore};
 use crate::message::{Body, Message};
+use crate::planted::Bug;
 use crate::progress::{Progress, Tracker};
 use crate::read_index::Reads;
 use crate::ready::{Fetch, ReadState};
@@ -93,7 +94,9 @@ impl<S: Storage> Core<S> {
         config.validate()?;
         let (hard_state, conf_state) =
             storage.initial_state().map_err(|error| Fault::Storage(error.to_string()))?;
-        let log = Log::new(storage, config.apply, config.max_applying_bytes.max(1))?;
+        let timing =
+            if Bug::ApplyBeforeDurable.is_planted(&config) { ApplyTiming::WithPersist } else { config.apply };
+        let log = Log::new(storage, timing, config.max_applying_bytes.max(1))?;
         let tracker = Tracker::new(config.max_inflight_messages, config.max_inflight_bytes);
         let mut core = Core {
             id: config.id,
@@ -374,9 +377,10 @@ impl<S: Storage> Core<S> {
         self.tracker.get(self.id).is_some_and(|own| !own.is_learner) && self.log.unstable.snapshot.is_none()
     }
 
-    #[cfg(feature = "planted")]
-    pub(crate) fn bug(&self, bug: crate::planted::Bug) -> bool {
-        self.config.planted == Some(bug)
+    /// Is this mistake to be made? Never, unless the tests ask for it.
+    #[inline]
+    pub(crate) fn bug(&self, bug: Bug) -> bool {
+        bug.is_planted(&self.config)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::core::{Core, Halt, trace};
 use crate::error::{Fault, Refusal};
 use crate::membership::{ConfState, restore};
 use crate::message::{Body, Message, Rejection};
+use crate::planted::Bug;
 use crate::ready::ReadState;
 use crate::storage::Storage;
 use crate::tick::ignore_refusal;
@@ -101,6 +102,9 @@ impl<S: Storage> Core<S> {
             return self.refuse_append(from, before);
         }
         let last_new = before.index + entries.len() as u64;
+        if self.bug(Bug::DuplicateTruncates) && !entries.is_empty() && before.index >= self.log.committed {
+            self.log.append(std::mem::take(&mut entries), before.index + 1)?;
+        }
         if let Some(at) = self.log.first_new(&entries)? {
             let first = entries[at].id();
             if first.index <= self.log.last_index() {

@@ -4,6 +4,7 @@ use crate::core::{Core, Halt, trace};
 use crate::error::{Fault, Refusal};
 use crate::membership::{ConfChange, carry_out};
 use crate::message::{Body, Rejection};
+use crate::planted::Bug;
 use crate::progress::ProgressState;
 use crate::storage::Storage;
 use crate::trace::Event;
@@ -134,8 +135,12 @@ impl<S: Storage> Core<S> {
         if log_term > 0 {
             next = self.log.conflict_by_term(hint.min(self.log.last_index()), log_term)?.0;
         }
+        let past_match = self.bug(Bug::BackOffPastMatch);
         let Some(progress) = self.tracker.get_mut(from) else { return Ok(()) };
         progress.recent_active = true;
+        if past_match && next < progress.next_index {
+            progress.match_index = progress.match_index.max(next);
+        }
         if progress.rejected(index, next) {
             let before = progress.clone();
             if progress.state == ProgressState::Replicate {
@@ -194,8 +199,15 @@ impl<S: Storage> Core<S> {
 
     /// Commits what a quorum holds durably, if it is of the own term. True when the commit index moved.
     pub(crate) fn maybe_commit(&mut self) -> Result<bool, Fault> {
-        let id = EntryId { term: self.term, index: self.tracker.committed() };
-        self.log.maybe_commit(id)
+        let index = if self.bug(Bug::MissedJointMajority) {
+            self.tracker.voters.incoming.committed_index(|id| self.tracker.get(id).map(|peer| peer.match_index))
+        } else if self.bug(Bug::LearnerCounted) {
+            self.tracker.committed_with_learners()
+        } else {
+            self.tracker.committed()
+        };
+        let older = if self.bug(Bug::CommitOlderTerm) { self.log.term(index)? } else { None };
+        self.log.maybe_commit(EntryId { term: older.unwrap_or(self.term), index })
     }
 
     fn handle_heartbeat_answer(&mut self, from: NodeId, round: u64) -> Result<(), Fault> {

@@ -16,12 +16,16 @@ mod message;
 mod node;
 #[cfg(feature = "planted")]
 pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod progress;
 pub mod quorum;
 mod read_index;
 mod ready;
 mod replicate;
 mod status;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod step;
 mod storage;
 mod storage_memory;

@@ -8,6 +8,7 @@ use crate::error::{Fault, Refusal, StepError, StorageError};
 use crate::lanes::{Applying, Batch, Install, Lanes};
 use crate::membership::{ConfChange, ConfState, carry_out};
 use crate::message::Message;
+use crate::planted::Bug;
 use crate::ready::{ApplyToken, FetchToken, PersistToken};
 use crate::status::Status;
 use crate::storage::Storage;
@@ -162,6 +163,12 @@ impl<S: Storage> Node<S> {
     }
 
     fn complete_batches(&mut self) -> Result<(), Fault> {
+        if self.core.bug(Bug::AppliedPastSnapshot)
+            && let Some(batch) = self.lanes.batches.front().filter(|batch| batch.persisted)
+            && let Some(index) = batch.snapshot.as_ref().map(|snapshot| snapshot.index)
+        {
+            self.core.installed(index)?;
+        }
         while let Some(batch) = self.lanes.take_complete() {
             if let Err(fault) = self.complete(batch) {
                 return Err(self.stop(fault));

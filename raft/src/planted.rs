@@ -1,6 +1,8 @@
 //! Bugs to plant, each a mistake somebody made in some raft. With one of them in
 //! [`Config::planted`](crate::Config) the simulator or the scripts must fail; a test shows that they do.
 
+use crate::config::Config;
+
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bug {
@@ -39,7 +41,22 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// Does this configuration ask for it?
+    #[inline]
+    #[cfg_attr(not(feature = "planted"), expect(unused_variables, reason = "nothing can be planted then"))]
+    pub(crate) fn is_planted(self, config: &Config) -> bool {
+        #[cfg(feature = "planted")]
+        {
+            config.planted == Some(self)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            false
+        }
+    }
+
     /// All of them.
+    #[cfg(feature = "planted")]
     pub const ALL: [Bug; 16] = [
         Bug::CommitOlderTerm,
         Bug::VoteForgotten,

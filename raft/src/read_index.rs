@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::core::Core;
 use crate::error::{Fault, Refusal};
 use crate::message::{Body, Message};
+use crate::planted::Bug;
 use crate::ready::ReadState;
 use crate::storage::Storage;
 use crate::types::{Index, NodeId, ReadId, Role};
@@ -117,7 +118,11 @@ impl<S: Storage> Core<S> {
         if self.lease_holds() {
             return self.answer_read(from, id, index);
         }
-        self.reads.waiting.push_back(Waiting { from, id, index, round: 0 });
+        let round = if self.bug(Bug::StaleReadIndex) { self.reads.round() } else { 0 };
+        self.reads.waiting.push_back(Waiting { from, id, index, round });
+        if round != 0 {
+            self.confirm_reads();
+        }
         if !self.gathers() {
             self.start_read_round();
         }

@@ -4,6 +4,7 @@ use crate::core::{Core, trace};
 use crate::error::{Fault, StorageError};
 use crate::log::{Slice, check_run};
 use crate::message::Body;
+use crate::planted::Bug;
 use crate::progress::ProgressState;
 use crate::ready::{Fetch, FetchPurpose, FetchToken};
 use crate::storage::Storage;
@@ -69,7 +70,8 @@ impl<S: Storage> Core<S> {
     /// Sends one append, or a snapshot where the log no longer reaches. True when something was sent.
     fn maybe_send_append(&mut self, to: NodeId, if_empty: bool) -> Result<bool, Fault> {
         let Some(progress) = self.tracker.get(to) else { return Ok(false) };
-        if progress.is_paused() || progress.fetching {
+        let unpaused = progress.state == ProgressState::Snapshot && self.bug(Bug::SnapshotPauseDropped);
+        if (progress.is_paused() && !unpaused) || progress.fetching {
             return Ok(false);
         }
         let next = progress.next_index;

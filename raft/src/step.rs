@@ -3,6 +3,7 @@
 use crate::core::{Core, Halt, trace};
 use crate::error::Fault;
 use crate::message::{Body, Message};
+use crate::planted::Bug;
 use crate::storage::Storage;
 use crate::trace::{Event, VoteKind};
 use crate::types::{EntryId, Index, LIMIT, NO_NODE, NodeId, Role, Term};
@@ -16,21 +17,14 @@ impl<S: Storage> Core<S> {
         }
         let Message { from, to: _, term, body } = message;
         match body {
-            Body::Vote { index, log_term, .. } => {
-                return Ok(self.consider_vote(
-                    VoteKind::Vote,
-                    from,
-                    term,
-                    EntryId { term: log_term, index },
-                )?);
+            Body::Vote { index, log_term, transfer } => {
+                let blind = transfer && self.bug(Bug::TransferToLagging);
+                let theirs = EntryId { term: log_term, index };
+                return Ok(self.consider_vote(VoteKind::Vote, from, term, theirs, blind)?);
             }
             Body::PreVote { index, log_term } => {
-                return Ok(self.consider_vote(
-                    VoteKind::PreVote,
-                    from,
-                    term,
-                    EntryId { term: log_term, index },
-                )?);
+                let theirs = EntryId { term: log_term, index };
+                return Ok(self.consider_vote(VoteKind::PreVote, from, term, theirs, false)?);
             }
             _ => {}
         }
@@ -89,6 +83,7 @@ impl<S: Storage> Core<S> {
         }
         match message.body {
             // Never change the term for a question, nor for a yes to the own question.
+            Body::PreVote { .. } if self.bug(Bug::PreVoteDisrupts) => self.become_follower(message.term, NO_NODE),
             Body::PreVote { .. } | Body::PreVoteAnswer { reject: false } => {}
             _ => {
                 trace!(self, Event::HigherTerm { message: message.clone() });
@@ -143,12 +138,13 @@ impl<S: Storage> Core<S> {
         from: NodeId,
         term: Term,
         theirs: EntryId,
+        blind: bool,
     ) -> Result<(), Fault> {
         let free = self.vote == from
             || (self.vote == NO_NODE && self.leader == NO_NODE)
             || (kind == VoteKind::PreVote && term > self.term);
         let last = self.log.last_id()?;
-        let grant = free && self.log.is_up_to_date(theirs)?;
+        let grant = free && (blind || self.log.is_up_to_date(theirs)?);
         let vote = self.vote;
         // A grant carries the term asked about: a pre-vote's lies ahead of this member's own.
         let answer_term = if grant { term } else { self.term };

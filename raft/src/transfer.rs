@@ -3,6 +3,7 @@
 use crate::core::{Core, Halt, trace};
 use crate::error::Refusal;
 use crate::message::Body;
+use crate::planted::Bug;
 use crate::storage::Storage;
 use crate::trace::Event;
 use crate::types::{NO_NODE, NodeId, Role};
@@ -40,7 +41,8 @@ impl<S: Storage> Core<S> {
         trace!(self, Event::TransferStarted { to });
         self.election_elapsed = 0;
         self.transferee = to;
-        if self.tracker.get(to).is_some_and(|peer| peer.match_index == self.log.last_index()) {
+        let complete = self.tracker.get(to).is_some_and(|peer| peer.match_index == self.log.last_index());
+        if complete || self.bug(Bug::TransferToLagging) {
             self.send_timeout_now(to, true);
         } else {
             self.send_append(to)?;

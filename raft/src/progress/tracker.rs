@@ -79,6 +79,13 @@ impl Tracker {
         self.voters.committed_index(|id| self.get(id).map(|progress| progress.match_index))
     }
 
+    /// A planted bug: as many acknowledgements as a quorum of voters has members, whoever gave them.
+    pub(crate) fn committed_with_learners(&self) -> Index {
+        let mut acks: Vec<Index> = self.peers.iter().map(|(_, progress)| progress.match_index).collect();
+        acks.sort_unstable_by(|a, b| b.cmp(a));
+        acks.get(self.voters.incoming.quorum() - 1).copied().unwrap_or(0)
+    }
+
     /// The newest heartbeat round that a quorum answered.
     pub(crate) fn confirmed_round(&self) -> u64 {
         self.voters.committed_index(|id| self.get(id).map(|progress| progress.acked_round))
