@@ -6,7 +6,7 @@ use crate::message::{Body, Message};
 use crate::quorum::VoteResult;
 use crate::storage::Storage;
 use crate::trace::{Event, VoteKind};
-use crate::types::{NO_NODE, NodeId, Role};
+use crate::types::{EntryId, NO_NODE, NodeId, Role};
 
 impl<S: Storage> Core<S> {
     /// Begins an election if this member may. A transfer skips the pre-vote: the leader itself asked for it.
@@ -45,8 +45,8 @@ impl<S: Storage> Core<S> {
             if to == self.id {
                 // The own vote counts once it is durable, like anybody's.
                 let body = match kind {
-                    VoteKind::PreVote => Body::PreVoteAnswer { reject: false },
-                    VoteKind::Vote => Body::VoteAnswer { reject: false },
+                    VoteKind::PreVote => Body::PreVoteAnswer { reject: false, commit: EntryId::default() },
+                    VoteKind::Vote => Body::VoteAnswer { reject: false, commit: EntryId::default() },
                 };
                 self.queue(Message { from: self.id, to, term, body });
                 continue;
@@ -74,10 +74,10 @@ impl<S: Storage> Core<S> {
                 self.become_follower(self.term, from);
                 self.step_follower(from, body)
             }
-            Body::VoteAnswer { reject } if self.role == Role::Candidate => {
+            Body::VoteAnswer { reject, .. } if self.role == Role::Candidate => {
                 Ok(self.count_vote(VoteKind::Vote, from, !reject)?)
             }
-            Body::PreVoteAnswer { reject } if self.role == Role::PreCandidate => {
+            Body::PreVoteAnswer { reject, .. } if self.role == Role::PreCandidate => {
                 Ok(self.count_vote(VoteKind::PreVote, from, !reject)?)
             }
             Body::TimeoutNow => {

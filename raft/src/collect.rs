@@ -103,7 +103,8 @@ impl<S: Storage> Node<S> {
         let mut send = std::mem::take(&mut self.lanes.released);
         if self.core.bug(Bug::AppendAckEarly) {
             let id = self.core.id;
-            let early = |message: &Message| message.to != id && matches!(message.body, Body::AppendAnswer { .. });
+            let early =
+                |message: &Message| message.to != id && matches!(message.body, Body::AppendAnswer { .. });
             send.extend(self.core.promises.extract_if(.., |message| early(message)));
         }
         let asks_early = self.core.bug(Bug::VoteAskedEarly) || self.core.bug(Bug::EarlierBootAccepted);

@@ -58,6 +58,9 @@ pub(crate) struct Core<S> {
     pub(crate) role: Role,
     pub(crate) log: Log<S>,
     pub(crate) tracker: Tracker,
+    /// While a received snapshot waits to be installed: the members where the applier is. Batches handed out
+    /// before still bring changes, which must not touch the snapshot's members.
+    pub(crate) applier_members: Option<Tracker>,
     /// Messages in the order they were said. What may leave at once and what must wait is decided by the lanes.
     pub(crate) outbox: Vec<Message>,
     /// Promises in the order they were made, also those to this member itself: they rest on the log.
@@ -81,8 +84,9 @@ pub(crate) struct Core<S> {
     pub(crate) heartbeat_elapsed: u32,
     /// Drawn anew with each role change.
     pub(crate) election_wait: u32,
-    /// Something was stored before this life began.
-    pub(crate) restarted: bool,
+    /// No votes before this tick, where reads rely on a leader's lease. A restarted member has to assume that it
+    /// heard of a leader just before.
+    pub(crate) promised_until: u64,
     /// Ticks of this node's life.
     pub(crate) ticks: u64,
     random: u64,
@@ -106,6 +110,7 @@ impl<S: Storage> Core<S> {
             role: Role::Follower,
             log,
             tracker,
+            applier_members: None,
             outbox: Vec::new(),
             promises: Vec::new(),
             reads: Reads::default(),
@@ -120,7 +125,7 @@ impl<S: Storage> Core<S> {
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             election_wait: 0,
-            restarted: !hard_state.is_empty(),
+            promised_until: if hard_state.is_empty() { 0 } else { u64::from(config.election_ticks) },
             ticks: 0,
             random: config.seed ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             tracer,
@@ -326,6 +331,8 @@ impl<S: Storage> Core<S> {
         }
         if self.tracker.get(self.id).is_none_or(|own| own.is_learner) {
             if self.config.step_down_on_removal {
+                // The others shall hear of the commit that removes it.
+                self.flush()?;
                 self.become_follower(self.term, NO_NODE);
             }
             return Ok(members);
@@ -369,6 +376,9 @@ impl<S: Storage> Core<S> {
     /// The snapshot at `index` is recorded and installed.
     pub(crate) fn installed(&mut self, index: Index) -> Result<(), Fault> {
         self.log.unstable.stable_snapshot(index);
+        if self.log.unstable.snapshot.is_none() {
+            self.applier_members = None;
+        }
         self.applied_to(index, 0)
     }
 

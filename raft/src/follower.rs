@@ -59,6 +59,7 @@ impl<S: Storage> Core<S> {
 
     fn heard_of(&mut self, leader: NodeId) {
         self.election_elapsed = 0;
+        self.promised_until = self.ticks + u64::from(self.config.election_ticks);
         self.leader = leader;
     }
 
@@ -164,6 +165,8 @@ impl<S: Storage> Core<S> {
         trace!(self, Event::SnapshotRestoring { log: self.log.summary(), snapshot });
         self.log.restore(meta);
         self.fetched.clear();
+        let before = std::mem::take(&mut self.tracker);
+        self.applier_members.get_or_insert(before);
         self.switch_to(tracker)?;
         let last = self.log.last_id()?;
         trace!(self, Event::SnapshotRestored { commit: self.log.committed, last, snapshot });

@@ -48,12 +48,18 @@ fn log<S: Storage>(core: &Core<S>) -> Result<(), &'static str> {
     hold(log.applying <= log.committed, "applying passed the commit index")?;
     hold(log.committed <= log.last_index(), "the commit index passed the log")?;
     if core.config.apply == ApplyTiming::AfterPersist {
-        hold(log.applying < unstable.offset, "entries were handed out for applying before they were durable")?;
+        hold(
+            log.applying < unstable.offset,
+            "entries were handed out for applying before they were durable",
+        )?;
     }
     hold(unstable.offset <= unstable.in_progress, "handed out less than is durable")?;
     hold(unstable.in_progress <= unstable.end(), "handed out more than there is")?;
     let Some((first, last)) = unstable.entries.first().zip(unstable.entries.last()) else { return Ok(()) };
-    hold(first.index == unstable.offset && last.index + 1 == unstable.end(), "the log's end is not consecutive")?;
+    hold(
+        first.index == unstable.offset && last.index + 1 == unstable.end(),
+        "the log's end is not consecutive",
+    )?;
     hold(last.term <= core.term, "an entry is newer than the own term")?;
     if unstable.entries.len() <= SCANNED {
         let ordered = unstable.entries.is_sorted_by(|a, b| a.term <= b.term && a.index + 1 == b.index);

@@ -200,7 +200,10 @@ impl<S: Storage> Core<S> {
     /// Commits what a quorum holds durably, if it is of the own term. True when the commit index moved.
     pub(crate) fn maybe_commit(&mut self) -> Result<bool, Fault> {
         let index = if self.bug(Bug::MissedJointMajority) {
-            self.tracker.voters.incoming.committed_index(|id| self.tracker.get(id).map(|peer| peer.match_index))
+            self.tracker
+                .voters
+                .incoming
+                .committed_index(|id| self.tracker.get(id).map(|peer| peer.match_index))
         } else if self.bug(Bug::LearnerCounted) {
             self.tracker.committed_with_learners()
         } else {

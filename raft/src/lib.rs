@@ -23,9 +23,9 @@ pub mod quorum;
 mod read_index;
 mod ready;
 mod replicate;
-mod status;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod status;
 mod step;
 mod storage;
 mod storage_memory;

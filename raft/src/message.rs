@@ -1,6 +1,6 @@
 //! What members say to each other: one variant per call and answer, documented to the field.
 
-use crate::types::{Entry, Index, NodeId, ReadId, SnapshotMeta, Term};
+use crate::types::{Entry, EntryId, Index, NodeId, ReadId, SnapshotMeta, Term};
 
 /// An envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub enum Body {
     VoteAnswer {
         /// True: no vote for you.
         reject: bool,
+        /// With a refusal: the last entry the voter knows to be committed, so that a candidate who holds it learns so
+        /// too. (A removed member may be the only one who knows that it was removed, and in the way until then.)
+        /// Zero with a grant.
+        commit: EntryId,
     },
     /// As [`Body::Vote`], asked about `term` before entering it. Binds nobody.
     PreVote {
@@ -70,6 +74,8 @@ pub enum Body {
     PreVoteAnswer {
         /// True: you would not get my vote.
         reject: bool,
+        /// As in [`Body::VoteAnswer`].
+        commit: EntryId,
     },
     /// Leader to all.
     Heartbeat {

@@ -67,13 +67,14 @@ impl<S: Storage> Node<S> {
         self.act(|core| core.tick());
     }
 
-    /// Begins an election now. (A sole voter needs not wait for a timeout.)
+    /// Begins an election now. (A sole voter needs not wait for a timeout, unless reads rely on leases: then nobody
+    /// campaigns within an election timeout of having heard of a leader, or of a restart.)
     ///
     /// # Errors
     /// When this member cannot campaign, see [`Refusal`].
     pub fn campaign(&mut self) -> Result<(), Refusal> {
         self.request(|core| {
-            if core.lease_reads().is_some() && core.in_lease() && !core.tracker.voters.is_singleton() {
+            if core.lease_reads().is_some() && core.in_lease() {
                 return Err(Refusal::LeaseReads.into());
             }
             core.hup(false)
@@ -230,9 +231,15 @@ impl<S: Storage> Node<S> {
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, Fault> {
         self.healthy()?;
         let last = self.core.log.last_index();
-        let outcome = carry_out(&self.core.tracker, last, change)
-            .map_err(Fault::InvalidConfChange)
-            .and_then(|tracker| self.core.switch_to(tracker));
+        let outcome = match &mut self.core.applier_members {
+            Some(behind) => carry_out(behind, last, change).map_err(Fault::InvalidConfChange).map(|next| {
+                *behind = next;
+                behind.conf_state()
+            }),
+            None => carry_out(&self.core.tracker, last, change)
+                .map_err(Fault::InvalidConfChange)
+                .and_then(|next| self.core.switch_to(next)),
+        };
         match outcome {
             Ok(members) => self.finish().map(|()| members),
             Err(fault) => Err(self.stop(fault)),

@@ -70,7 +70,8 @@ impl<S: Storage> Core<S> {
     /// Sends one append, or a snapshot where the log no longer reaches. True when something was sent.
     fn maybe_send_append(&mut self, to: NodeId, if_empty: bool) -> Result<bool, Fault> {
         let Some(progress) = self.tracker.get(to) else { return Ok(false) };
-        let unpaused = progress.state == ProgressState::Snapshot && self.bug(Bug::SnapshotPauseDropped);
+        let unpaused =
+            if_empty && progress.state == ProgressState::Snapshot && self.bug(Bug::SnapshotPauseDropped);
         if (progress.is_paused() && !unpaused) || progress.fetching {
             return Ok(false);
         }
@@ -115,7 +116,12 @@ impl<S: Storage> Core<S> {
             return Ok(false);
         }
         let at_least = self.log.first_index() - 1;
-        let Some(meta) = self.log.snapshot(at_least, to)? else {
+        let mut snapshot = self.log.snapshot(at_least, to)?;
+        // One from before `to` was added would be turned away there: ask for one that knows it.
+        if snapshot.as_ref().is_some_and(|meta| !meta.conf_state.contains(to)) {
+            snapshot = self.log.snapshot(self.log.applied, to)?.filter(|meta| meta.conf_state.contains(to));
+        }
+        let Some(meta) = snapshot else {
             trace!(self, Event::SnapshotUnavailable { to });
             return Ok(false);
         };
@@ -163,7 +169,10 @@ impl<S: Storage> Core<S> {
     ) -> Result<(), Fault> {
         let entries = match entries {
             Ok(entries) => {
-                check_run(&entries, token.low, self.log.last_index().max(token.low) + 1)?;
+                // The log may have been cut since they were asked for; whoever wants them checks that.
+                if !entries.is_empty() {
+                    check_run(&entries, token.low, Index::MAX)?;
+                }
                 entries
             }
             Err(StorageError::Failed(why)) => return Err(Fault::Storage(why)),

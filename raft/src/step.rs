@@ -28,6 +28,10 @@ impl<S: Storage> Core<S> {
             }
             _ => {}
         }
+        if let Body::VoteAnswer { reject: true, commit } | Body::PreVoteAnswer { reject: true, commit } = body
+        {
+            self.learn_commit(commit)?;
+        }
         match self.role {
             Role::Follower => self.step_follower(from, body),
             Role::PreCandidate | Role::Candidate => self.step_candidate(from, body),
@@ -83,8 +87,10 @@ impl<S: Storage> Core<S> {
         }
         match message.body {
             // Never change the term for a question, nor for a yes to the own question.
-            Body::PreVote { .. } if self.bug(Bug::PreVoteDisrupts) => self.become_follower(message.term, NO_NODE),
-            Body::PreVote { .. } | Body::PreVoteAnswer { reject: false } => {}
+            Body::PreVote { .. } if self.bug(Bug::PreVoteDisrupts) => {
+                self.become_follower(message.term, NO_NODE)
+            }
+            Body::PreVote { .. } | Body::PreVoteAnswer { reject: false, .. } => {}
             _ => {
                 trace!(self, Event::HigherTerm { message: message.clone() });
                 let leads = matches!(
@@ -97,36 +103,45 @@ impl<S: Storage> Core<S> {
         Ok(true)
     }
 
-    /// A leader was heard of within an election timeout: no votes then (thesis, §6.2 and §4.2.3). Where reads
-    /// rely on it, a restarted member has to assume that it heard of one just before.
+    /// A leader was heard of within an election timeout: no votes then (thesis, §6.2 and §4.2.3). Where reads rely
+    /// on it, the promise outlives the leader's term, however this member comes to a newer one.
     pub(crate) fn in_lease(&self) -> bool {
         let ticks = self.config.election_ticks;
         let heard = self.config.check_quorum && self.leader != NO_NODE && self.election_elapsed < ticks;
-        heard || self.lease_reads().is_some() && self.restarted && self.ticks < u64::from(ticks)
+        heard || (self.lease_reads().is_some() && self.ticks < self.promised_until)
     }
 
     fn lower_term(&mut self, message: &Message) -> Result<(), Fault> {
         let from_leader = matches!(message.body, Body::Append { .. } | Body::Heartbeat { .. });
-        if from_leader && (self.config.check_quorum || self.config.pre_vote) {
-            // A leader of an older term must learn of this one, or this member could neither follow nor win:
+        let answers = self.config.check_quorum || self.config.pre_vote || self.gathers();
+        if from_leader && answers {
+            // A leader of an older term must learn of this one (paper, §5.1; etcd answers only with the options), or this member could neither follow nor win:
             // others ignore its votes while they hear from that leader.
             self.send(message.from, Body::AppendAnswer { index: 0, rejection: None });
         } else if let Body::PreVote { index, log_term } = message.body {
-            let last = self.log.last_id()?;
-            trace!(
-                self,
-                Event::VoteRefused {
-                    kind: VoteKind::PreVote,
-                    to: message.from,
-                    last,
-                    vote: self.vote,
-                    theirs: EntryId { term: log_term, index },
-                }
-            );
-            self.send(message.from, Body::PreVoteAnswer { reject: true });
+            let theirs = EntryId { term: log_term, index };
+            self.refuse_lower_term(VoteKind::PreVote, message.from, theirs)?;
+        } else if let Body::Vote { index, log_term, .. } = message.body
+            && self.gathers()
+        {
+            // Told the newer term, the candidate need not get there one election at a time (paper, §5.1).
+            let theirs = EntryId { term: log_term, index };
+            self.refuse_lower_term(VoteKind::Vote, message.from, theirs)?;
         } else {
             trace!(self, Event::LowerTermIgnored { message: message.clone() });
         }
+        Ok(())
+    }
+
+    fn refuse_lower_term(&mut self, kind: VoteKind, to: NodeId, theirs: EntryId) -> Result<(), Fault> {
+        let last = self.log.last_id()?;
+        trace!(self, Event::VoteRefused { kind, to, last, vote: self.vote, theirs });
+        let (reject, commit) = (true, self.known_commit()?);
+        let body = match kind {
+            VoteKind::Vote => Body::VoteAnswer { reject, commit },
+            VoteKind::PreVote => Body::PreVoteAnswer { reject, commit },
+        };
+        self.send(to, body);
         Ok(())
     }
 
@@ -146,11 +161,12 @@ impl<S: Storage> Core<S> {
         let last = self.log.last_id()?;
         let grant = free && (blind || self.log.is_up_to_date(theirs)?);
         let vote = self.vote;
+        let commit = if grant { EntryId::default() } else { self.known_commit()? };
         // A grant carries the term asked about: a pre-vote's lies ahead of this member's own.
         let answer_term = if grant { term } else { self.term };
         let body = match kind {
-            VoteKind::Vote => Body::VoteAnswer { reject: !grant },
-            VoteKind::PreVote => Body::PreVoteAnswer { reject: !grant },
+            VoteKind::Vote => Body::VoteAnswer { reject: !grant, commit },
+            VoteKind::PreVote => Body::PreVoteAnswer { reject: !grant, commit },
         };
         if grant {
             trace!(self, Event::VoteGranted { kind, to: from, last, vote, theirs });
@@ -161,6 +177,20 @@ impl<S: Storage> Core<S> {
         if grant && kind == VoteKind::Vote {
             self.election_elapsed = 0;
             self.vote = from;
+        }
+        Ok(())
+    }
+
+    /// What a refused candidate is told.
+    fn known_commit(&self) -> Result<EntryId, Fault> {
+        let index = self.log.committed;
+        Ok(self.log.term(index)?.map_or(EntryId::default(), |term| EntryId { term, index }))
+    }
+
+    /// An entry that a voter knows to be committed and that this log holds is committed.
+    fn learn_commit(&mut self, commit: EntryId) -> Result<(), Fault> {
+        if commit.index > self.log.committed && self.role != Role::Leader && self.log.matches(commit)? {
+            self.log.commit_to(commit.index)?;
         }
         Ok(())
     }
@@ -196,6 +226,9 @@ fn check(message: &Message) -> Result<(), &'static str> {
         }
         Body::Vote { index, log_term, .. } | Body::PreVote { index, log_term } => {
             fits(*index) && fits(*log_term)
+        }
+        Body::VoteAnswer { commit, .. } | Body::PreVoteAnswer { commit, .. } => {
+            fits(commit.index) && fits(commit.term)
         }
         Body::Heartbeat { commit, .. } => fits(*commit),
         Body::Snapshot { meta } => fits(meta.index) && meta.term <= message.term,

@@ -45,6 +45,7 @@ pub trait Storage {
     /// The snapshot to send to `to`, which needs one at or above `at_least`.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] while it is being made: the node asks again later.
+    /// [`StorageError::Unavailable`] while it is being made: the node asks again later. Without a snapshot at or above
+    /// `at_least` this is the moment to begin making one.
     fn snapshot(&self, at_least: Index, to: NodeId) -> Result<SnapshotMeta, StorageError>;
 }

@@ -1,3 +1,5 @@
 //! Behaviour of the crate through its public face.
 
+mod planted;
+mod simulation;
 mod single;

@@ -125,7 +125,9 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Vote { index, log_term, .. } | Body::PreVote { index, log_term } => {
             (fields.index, fields.log_term) = (*index, *log_term);
         }
-        Body::VoteAnswer { reject } | Body::PreVoteAnswer { reject } => fields.rejected = reject.then_some(0),
+        Body::VoteAnswer { reject, .. } | Body::PreVoteAnswer { reject, .. } => {
+            fields.rejected = reject.then_some(0)
+        }
         Body::Heartbeat { commit, .. } => fields.commit = *commit,
         Body::Snapshot { meta } => fields.snapshot = Some(meta),
         Body::ReadIndexAnswer { index, .. } => fields.index = *index,

@@ -73,7 +73,7 @@ impl Tracer for Output {
         if let Event::Sent { message } = event {
             self.inner().sent.entry(id).or_default().push(message.clone());
         }
-        for (level, text) in line(id, term, event) {
+        if let Some((level, text)) = line(id, term, event) {
             if self.level() <= level {
                 self.write(&format!("{} {text}\n", LEVELS[level]));
             }
