@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use crate::error::Error;
 use crate::group::Group;
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::segment::Segment;
 use crate::spares::{Maker, Preparation};
@@ -140,7 +141,7 @@ impl Core {
         let mut retired = lock(&self.retired);
         let mut went = false;
         retired.retain_mut(|retired| {
-            if retired.after.as_u64() <= durable {
+            if retired.after.as_u64() <= durable || planted(Bug::PurgedTooEarly) {
                 let segments = std::mem::take(&mut retired.segments);
                 let before = segments.len();
                 retired.segments =

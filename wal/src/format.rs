@@ -10,6 +10,8 @@
 //! The seed binds a frame to its place and time: one that was valid in a recycled file's past, before a cut, in another
 //! log or at another offset is not valid here.
 
+use crate::planted::{Bug, planted};
+
 /// The length of a segment's header block: what follows never shares a 4 KiB sector with it.
 pub(crate) const HEADER_BYTES: u64 = 4096;
 /// The length of a frame's own header.
@@ -102,6 +104,9 @@ impl Seed {
     }
 
     fn at(self, offset: u64) -> u32 {
+        if planted(Bug::StaleRecordAccepted) {
+            return 0;
+        }
         (mix(self.base.wrapping_add(offset.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 32) as u32
     }
 }
@@ -158,7 +163,7 @@ pub(crate) fn frame_finish(frame: &mut [u8], kind: u8, len: u32) {
     frame[8..12].copy_from_slice(&len.to_le_bytes());
     frame[12] = kind;
     frame[13..16].copy_from_slice(&TAG);
-    let check = crc32fast::hash(&frame[8..]);
+    let check = crc32fast::hash(covered(frame));
     frame[0..4].copy_from_slice(&check.to_le_bytes());
 }
 
@@ -172,7 +177,12 @@ pub(crate) fn frame_bind(frame: &mut [u8], seed: Seed, offset: u64) -> u32 {
 
 /// True when `frame`, exactly one whole frame, is valid at its place in the epoch it names.
 pub(crate) fn frame_valid(frame: &[u8], header: &FrameHeader, seed: Seed, offset: u64) -> bool {
-    crc32fast::hash(&frame[8..]) == header.bare(seed, offset)
+    crc32fast::hash(covered(frame)) == header.bare(seed, offset)
+}
+
+/// What a frame's checksum covers: all but itself and the epoch, which goes into the seed.
+fn covered(frame: &[u8]) -> &[u8] {
+    if planted(Bug::LengthNotCovered) { &frame[12..] } else { &frame[8..] }
 }
 
 /// The running check over a part's record frames, kept in its end: a part with a frame of another writing is not whole.

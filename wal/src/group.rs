@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::thread::Thread;
 
 use crate::error::Error;
+use crate::planted::{Bug, planted};
 
 #[derive(Debug, Default)]
 pub(crate) struct Group {
@@ -70,6 +71,9 @@ impl Group {
 
     /// Remembers a failure for good; the first one counts.
     pub(crate) fn poison(&self, operation: &'static str, error: io::Error) -> Error {
+        if planted(Bug::SyncErrorForgotten) {
+            return Error::Poisoned { operation, source: Arc::new(error) };
+        }
         let (operation, source) = self.poison.get_or_init(|| (operation, Arc::new(error)));
         let waiters = std::mem::take(&mut self.state().waiters);
         for waiter in waiters {

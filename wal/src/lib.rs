@@ -12,6 +12,10 @@ mod handle;
 mod map;
 mod open;
 mod options;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod pool;
 mod position;
 mod reader;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SegmentHeader;
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::pool::{Pool, Raw};
 use crate::segment::{self, Segment};
 use crate::stats::{Counters, count};
@@ -115,10 +116,14 @@ impl Maker {
             metadata: self.options.metadata.clone(),
         };
         prepared.file.write_at(0, &header.encode())?;
-        prepared.file.sync()?;
+        if !planted(Bug::HeaderNotSynced) {
+            prepared.file.sync()?;
+        }
         let path = segment::path(&self.dir, id);
         self.disk.rename(&prepared.path, &path)?;
-        self.disk.sync_dir(&self.dir)?;
+        if !planted(Bug::FolderNotSynced) {
+            self.disk.sync_dir(&self.dir)?;
+        }
         Ok(Arc::new(Segment::new(&header, prepared.file, path)))
     }
 
@@ -260,7 +265,7 @@ impl Maker {
         let bytes = self.options.segment_bytes;
         let whole =
             self.options.zero_fill && !segment.built && segment.file.len().is_ok_and(|len| len == bytes);
-        let free = whole && !segment.file.in_use();
+        let free = whole && (!segment.file.in_use() || planted(Bug::RecycledUnderReader));
         if !free || !self.pool.give(Raw { path: segment.path.clone(), bytes }) {
             self.discard(&segment.path);
         }

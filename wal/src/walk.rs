@@ -7,6 +7,7 @@ use crate::format::{
     FLAG_CLOSED, KIND_COMMIT, KIND_CONTINUE, KIND_LAYOUT, KIND_PART, KIND_USER_MAX, Layout, NEXT_NONE, Part,
     PartEnd, PartMix, Seed,
 };
+use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::scan::{Found, Frame, Scanner};
 
@@ -114,6 +115,10 @@ impl Walk {
             return Err("a frame outside of any batch");
         }
         let part = Part::decode(&head.payload());
+        if planted(Bug::StaleRecordAccepted) {
+            (self.sequence, self.index) = (Some(part.sequence), part.index);
+            return Ok(part);
+        }
         if head.header.epoch < self.epoch {
             return Err("a batch of an earlier opening");
         }
@@ -144,6 +149,11 @@ impl Walk {
         loop {
             let bad = |found| Ok((Step::Bad(found), offset));
             let frame = match scanner.frame(seed, offset)? {
+                Found::Bad(_) if planted(Bug::HalfBatchAccepted) && records > 0 => {
+                    self.epoch = head.header.epoch;
+                    let end = PartEnd { mix, next: NEXT_NONE, records, footer: 0 };
+                    return Ok((Step::End { kind: KIND_COMMIT, end, offset }, offset));
+                }
                 Found::Bad(found) => return bad(found),
                 Found::Frame(frame) => frame,
             };

@@ -14,6 +14,7 @@ use crate::format::{
     KIND_LAYOUT, KIND_USER_MAX, NEXT_NONE, PART_BYTES, Part, PartEnd, PartMix, RECORD_BYTES_MAX,
     SEGMENT_BYTES_MAX, Seed,
 };
+use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::record::Batch;
 use crate::segment::Segment;
@@ -81,6 +82,7 @@ impl Stage {
         close: Close,
         positions: &mut Vec<Position>,
     ) {
+        let durable = if planted(Bug::DurableOverclaimed) { self.end().as_u64() } else { durable };
         let part = Part { sequence: self.sequence, durable, index, flags };
         part.encode(&mut self.out, self.seed, self.next);
         self.next += PART_BYTES as u64;
@@ -145,7 +147,8 @@ impl Core {
     }
 
     fn fits(&self, stage: &Stage, bytes: u64) -> bool {
-        stage.next + bytes + END_ROOM <= self.limit()
+        let room = if planted(Bug::FullSegmentOffByOne) { 0 } else { END_ROOM };
+        stage.next + bytes + room <= self.limit()
     }
 
     fn admit(&self, batch: &Batch) -> Result<(), Error> {
@@ -384,7 +387,10 @@ impl Core {
         let mut io = self.io();
         let upto = self.written();
         let last = io.unsynced.pop();
-        let earlier = mem::take(&mut io.unsynced);
+        let mut earlier = mem::take(&mut io.unsynced);
+        if planted(Bug::RotatedSegmentNotSynced) {
+            earlier.clear();
+        }
         drop(io);
         for segment in earlier.iter().chain(last.as_ref()) {
             self.sync_file(segment).map_err(|error| self.group.poison("sync of a segment", error))?;
@@ -396,7 +402,11 @@ impl Core {
     }
 
     fn sync_file(&self, segment: &Segment) -> io::Result<()> {
-        if self.options().unsafe_no_sync { Ok(()) } else { segment.file.sync() }
+        if self.options().unsafe_no_sync || planted(Bug::AcknowledgedBeforeSync) {
+            Ok(())
+        } else {
+            segment.file.sync()
+        }
     }
 }
 
