@@ -47,11 +47,6 @@ impl Load {
         history.proposed(id, intent);
     }
 
-    /// A new life of the member: nothing of before is in flight.
-    pub fn forget_open(&mut self) {
-        self.tickets += 1;
-    }
-
     fn put(&mut self, random: &mut Random) -> (InternalRaftRequest, Intent) {
         let put = self.put_request(key(random), random);
         let writes = vec![Write::Put(put.key.clone(), put.value.clone())];

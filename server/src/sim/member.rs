@@ -8,7 +8,7 @@ use ketch_proto::etcdserverpb::InternalRaftRequest;
 use ketch_raft::Apply;
 use ketch_wal::{Disk, SimDisk, Tail};
 
-use super::{History, Random, Report};
+use super::{History, Random, Report, Trouble};
 use crate::apply::command::{self, RequestId};
 use crate::apply::core::{Answered, ApplyCore};
 use crate::bootstrap::{self, CoreOptions, Founding};
@@ -47,7 +47,7 @@ impl Member {
     ///
     /// # Errors
     /// The start error, in words.
-    pub fn start(disk: &Arc<SimDisk>, random: &mut Random, report: &mut Report) -> Result<Member, String> {
+    pub fn start(disk: &Arc<SimDisk>, random: &mut Random, report: &mut Report) -> Result<Member, Trouble> {
         let disk: Arc<dyn Disk> = Arc::<SimDisk>::clone(disk);
         let options = CoreOptions {
             election_ticks: 10,
@@ -58,7 +58,7 @@ impl Member {
             store: ketch_mvcc::Options { segment_bytes: SEGMENT_BYTES, ..ketch_mvcc::Options::default() },
         };
         let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(founding()))
-            .map_err(|error| format!("the member does not start: {error}"))?;
+            .map_err(|error| stopped(format!("it does not start: {error}")))?;
         report.torn_tails += u64::from(!matches!(opened.recovery.tail, Tail::Clean));
         let background = opened.applier.store().background();
         let mut member = Member {
@@ -115,7 +115,7 @@ impl Member {
         random: &mut Random,
         history: &mut History,
         report: &mut Report,
-    ) -> Result<(), String> {
+    ) -> Result<(), Trouble> {
         match random.below(12) {
             0 => self.inbox.push(Input::Tick),
             1..=4 => self.consensus(report)?,
@@ -136,7 +136,7 @@ impl Member {
         random: &mut Random,
         history: &mut History,
         report: &mut Report,
-    ) -> Result<(), String> {
+    ) -> Result<(), Trouble> {
         while !(self.inbox.is_empty() && self.persist.is_empty() && self.apply.is_empty()) {
             self.consensus(report)?;
             self.log(random)?;
@@ -147,19 +147,19 @@ impl Member {
     }
 
     /// A sole voter leads as soon as its configuration is applied.
-    fn lead(&mut self, random: &mut Random, report: &mut Report) -> Result<(), String> {
+    fn lead(&mut self, random: &mut Random, report: &mut Report) -> Result<(), Trouble> {
         let mut nobody = History::default();
         self.settle(random, &mut nobody, report)?;
         if self.core.standing().leader == MEMBER_ID {
             Ok(())
         } else {
-            Err("the sole voter does not lead".into())
+            Err(stopped("the sole voter does not lead"))
         }
     }
 
-    fn consensus(&mut self, report: &mut Report) -> Result<(), String> {
+    fn consensus(&mut self, report: &mut Report) -> Result<(), Trouble> {
         let (inputs, out) = (&mut self.inbox, &mut self.outputs);
-        self.core.handle(inputs, out).map_err(|fault| format!("raft stopped: {fault}"))?;
+        self.core.handle(inputs, out).map_err(stopped)?;
         self.persist.append(&mut out.persist);
         self.apply.append(&mut out.apply);
         out.send.clear();
@@ -167,24 +167,24 @@ impl Member {
             self.reads.extend(tickets.into_iter().map(|ticket| (index, ticket)));
         }
         for job in out.fetch.drain(..) {
-            let entries = persist::fetch(self.log.wal(), &job).map_err(|fault| fault.to_string())?;
+            let entries = persist::fetch(self.log.wal(), &job).map_err(stopped)?;
             inputs.push(Input::Fetched { token: job.token, entries: Ok(entries) });
         }
         if let Some(position) = out.purge.take() {
             report.purges += 1;
-            self.log.wal().purge_before(position).map_err(|error| format!("purge: {error}"))?;
+            self.log.wal().purge_before(position).map_err(stopped)?;
         }
         match out.refused.drain(..).next() {
-            Some((id, why)) => Err(format!("proposal {id:x} was refused: {why:?}")),
+            Some((id, why)) => Err(stopped(format!("proposal {id:x} was refused: {why:?}"))),
             None => Ok(()),
         }
     }
 
     /// Persists some of what is queued, in order.
-    fn log(&mut self, random: &mut Random) -> Result<(), String> {
+    fn log(&mut self, random: &mut Random) -> Result<(), Trouble> {
         let count = 1 + random.below(self.persist.len() as u64) as usize;
         let jobs: Vec<_> = self.persist.drain(..count.min(self.persist.len())).collect();
-        let done = self.log.persist(jobs).map_err(|fault| fault.to_string())?;
+        let done = self.log.persist(jobs).map_err(stopped)?;
         self.inbox.extend(done.into_iter().map(Input::Persisted));
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Member {
         random: &mut Random,
         history: &mut History,
         report: &mut Report,
-    ) -> Result<(), String> {
+    ) -> Result<(), Trouble> {
         if self.apply.is_empty() {
             return Ok(());
         }
@@ -205,24 +205,23 @@ impl Member {
             let mut conf_changes = Vec::new();
             self.applier
                 .apply(job.entries, &mut answers, &mut conf_changes)
-                .map_err(|fault| fault.to_string())?;
+                .map_err(stopped)?;
             let index = self.applier.applied_index();
             self.inbox.push(Input::Applied(Applied { token: job.token, index, conf_changes }));
         }
-        self.applier.commit().map_err(|fault| fault.to_string())?;
+        self.applier.commit().map_err(stopped)?;
         for Answered { id, outcome } in answers {
             random.mix(id.serial);
-            history.answered(id, &outcome, report)?;
+            history.answered(id, &outcome, report).map_err(Trouble::Violation)?;
         }
         Ok(())
     }
 
-    fn upkeep(&mut self, random: &mut Random, report: &mut Report) -> Result<(), String> {
-        let fault = |fault: ketch_mvcc::Fault| format!("the store failed: {fault}");
+    fn upkeep(&mut self, random: &mut Random, report: &mut Report) -> Result<(), Trouble> {
         match random.below(4) {
-            0 => _ = self.background.step(200).map_err(fault)?,
-            1 => _ = self.applier.store_mut().step(16).map_err(fault)?,
-            2 => _ = self.log.wal().step(2).map_err(|error| format!("the log failed: {error}"))?,
+            0 => _ = self.background.step(200).map_err(stopped)?,
+            1 => _ = self.applier.store_mut().step(16).map_err(stopped)?,
+            2 => _ = self.log.wal().step(2).map_err(stopped)?,
             _ => {
                 let free = self.applier.store().durable_applied().index.saturating_sub(KEEP);
                 if free > self.purged {
@@ -235,7 +234,7 @@ impl Member {
         Ok(())
     }
 
-    fn wake_readers(&mut self, history: &mut History, report: &mut Report) -> Result<(), String> {
+    fn wake_readers(&mut self, history: &mut History, report: &mut Report) -> Result<(), Trouble> {
         let applied = self.applier.store().applied().index;
         let store = self.applier.store();
         let mut verdict = Ok(());
@@ -247,8 +246,12 @@ impl Member {
             verdict = history.read(ticket, store.revision());
             false
         });
-        verdict
+        verdict.map_err(Trouble::Violation)
     }
+}
+
+fn stopped(why: impl ToString) -> Trouble {
+    Trouble::Stopped(why.to_string())
 }
 
 fn founding() -> Founding {
