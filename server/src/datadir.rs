@@ -29,6 +29,8 @@ const GUARD_TEXT: &str =
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
+const LOG: &str = "log";
+const STORE: &str = "store";
 
 /// Why a data directory cannot be used.
 #[derive(Debug)]
@@ -121,13 +123,13 @@ impl DataDir {
     /// The directory of the raft log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.path.join("log")
+        self.path.join(LOG)
     }
 
     /// The directory of the revision store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
-        self.path.join("store")
+        self.path.join(STORE)
     }
 
     /// Who the member is; `None` in a new directory.
@@ -208,11 +210,13 @@ impl DataDir {
 
 /// A directory without our marker may hold anything but etcd's data or files under our names.
 fn refuse_foreign(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<(), DataDirError> {
-    if names.iter().any(|name| name == GUARD) && disk.list(&path.join(GUARD)).is_ok() {
+    let is_dir = |name: &str| disk.list(&path.join(name)).is_ok();
+    if is_dir(GUARD) {
         return Err(DataDirError::OfEtcd(path.to_owned()));
     }
-    match names.iter().find(|name| [IDENTITY, BOOT, "log", "store"].contains(&name.as_str())) {
-        Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.clone())),
+    let ours = [IDENTITY, BOOT].into_iter().filter(|&file| names.iter().any(|name| name == file));
+    match ours.chain([LOG, STORE].into_iter().filter(|dir| is_dir(dir))).next() {
+        Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.to_owned())),
         None => Ok(()),
     }
 }
