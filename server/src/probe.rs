@@ -83,6 +83,7 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>) {
         metrics.is_learner.set_bool(standing.is_learner);
         let seen = metrics.leader_changes_seen.get();
         metrics.leader_changes_seen.add(standing.leader_changes.saturating_sub(seen));
+        metrics.wal_write_bytes.set_unsigned(driver.wal().stats().bytes);
         let sizes = shared.reader.sizes();
         metrics.db_total_bytes.set_unsigned(sizes.logical_bytes);
         metrics.db_in_use_bytes.set_unsigned(sizes.in_use_bytes);

@@ -356,6 +356,7 @@ fn apply_jobs(applier: &mut ApplyCore, jobs: Vec<Apply>, metrics: &Metrics) -> R
     let watch = Stopwatch::start();
     applier.commit().map_err(|fault| fault.to_string())?;
     metrics.backend_commit.observe(watch.elapsed());
+    metrics.count_applied(&answers);
     Ok((answers, inputs))
 }
 
