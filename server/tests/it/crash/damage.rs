@@ -4,7 +4,8 @@
 //!   has everything that it acknowledged before.
 //! * A flipped bit in what must have been synced is damage: the member says so and does not serve.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
@@ -15,7 +16,7 @@ use crate::harness::random::{Random, number_from_env};
 
 use super::check::check;
 use super::history::History;
-use super::life::{End, connect, live, see};
+use super::life::{End, Plan, connect, live, see};
 
 /// Places at which the tail is cut, and bits that are flipped.
 const CUTS: u64 = 12;
@@ -47,11 +48,31 @@ impl Dead {
     /// One more life of the same member.
     fn live(&mut self, answers: u64) {
         let process = self.server.start();
+        let plan = Plan { answers, end: End::Kill, compact: false };
         self.runtime.block_on(async {
             check(&mut connect(&self.server).await, &mut self.history, &mut self.random).await;
-            let (events, sights) = live(&self.server, process, &mut self.random, answers, End::Kill).await;
+            let (events, sights) = live(&self.server, process, &mut self.random, plan).await;
             self.history.record(events);
             self.history.sights = sights;
+        });
+    }
+
+    /// Puts the data back as they were.
+    fn restore(&self, intact: &Path) {
+        fs::remove_dir_all(&self.server.data_dir).unwrap();
+        copy_dir(intact, &self.server.data_dir);
+    }
+
+    /// The member in another directory shows one of its own pasts, not before `history`.
+    fn must_be_a_past(&mut self, data_dir: &Path, history: &History, what: &str) {
+        let mut server = Instance::new(programs::ketch(), data_dir);
+        server.flags.clone_from(&self.server.flags);
+        let _process = server.start();
+        self.runtime.block_on(async {
+            let found = see(&mut connect(&server).await, 0).await.unwrap();
+            assert!(found.revision >= history.highest, "{what}: revision {}", found.revision);
+            let expected = see(&mut connect(&self.server).await, found.revision).await.unwrap();
+            assert_eq!(found.keys, expected.keys, "{what}: revision {}", found.revision);
         });
     }
 
@@ -72,12 +93,14 @@ fn an_unsynced_tail_may_end_anywhere() {
         return;
     }
     let mut dead = Dead::after(120);
-    let (early, late) = (dead.dir.path().join("early"), dead.server.data_dir.clone());
-    copy_dir(&late, &early);
+    let (early, late) = (dead.dir.path().join("early"), dead.dir.path().join("late"));
+    copy_dir(&dead.server.data_dir, &early);
     let history = dead.history.clone();
     dead.live(60);
+    copy_dir(&dead.server.data_dir, &late);
     // As if nothing of the second life had been synced: its log is cut, and the store, which is never ahead of
-    // the log, is still what it was.
+    // the log, is still what it was. The member that lost nothing tells what each revision must look like.
+    let _whole = dead.server.start();
     let segment = written_segment(&late.join("log"));
     let name = segment.file_name().unwrap().to_owned();
     let (before, after) = (fs::read(early.join("log").join(&name)).unwrap(), fs::read(&segment).unwrap());
@@ -86,15 +109,13 @@ fn an_unsynced_tail_may_end_anywhere() {
     assert!(start >= written_len(&before), "the second life rewrote what the first had written");
     for number in 0..CUTS {
         let cut = start + usize::try_from(dead.random.next() % (end - start) as u64).unwrap();
-        println!("log written from {start} to {end}, cut at {cut}");
         let dir = dead.dir.path().join(format!("cut{number}"));
         copy_dir(&late, &dir);
         fs::remove_dir_all(dir.join("store")).unwrap();
         copy_dir(&early.join("store"), &dir.join("store"));
-        let mut log = after.clone();
-        log[cut..].fill(0);
-        fs::write(dir.join("log").join(&name), log).unwrap();
-        dead.must_start(&dir, &history);
+        let log = OpenOptions::new().write(true).open(dir.join("log").join(&name)).unwrap();
+        log.write_all_at(&vec![0; end - cut], cut as u64).unwrap();
+        dead.must_be_a_past(&dir, &history, &format!("log written from {start} to {end}, cut at {cut}"));
     }
 }
 
@@ -105,40 +126,39 @@ fn a_flipped_bit_in_the_log_is_refused() {
     }
     let mut dead = Dead::after(150);
     dead.live(50);
-    let data = dead.server.data_dir.clone();
-    let segment = written_segment(&data.join("log"));
-    let name = segment.file_name().unwrap().to_owned();
-    let intact = fs::read(&segment).unwrap();
+    let intact = dead.dir.path().join("intact");
+    copy_dir(&dead.server.data_dir, &intact);
+    let segment = written_segment(&dead.server.data_dir.join("log"));
+    let bytes = fs::read(&segment).unwrap();
     // The last batch cannot be told from a torn one; there are some hundred before it.
-    let end = written_len(&intact) * 9 / 10;
-    let history = dead.history.clone();
+    let end = written_len(&bytes) * 9 / 10;
     let mut refused = 0;
-    for number in 0..FLIPS {
+    for _ in 0..FLIPS {
         let at = usize::try_from(dead.random.next() % end as u64).unwrap();
-        if intact[at] == 0 {
-            continue; // Mostly the unused rest of a header.
-        }
-        let dir = dead.dir.path().join(format!("flip{number}"));
-        copy_dir(&data, &dir);
-        let mut log = intact.clone();
-        log[at] ^= 1 << dead.random.between(0, 7);
-        fs::write(dir.join("log").join(&name), log).unwrap();
-        let server = Instance { data_dir: dir.clone(), ..dead.server.clone() };
-        let mut process = server.spawn();
+        let flipped = bytes[at] ^ (1 << dead.random.between(0, 7));
+        set_byte(&segment, at, flipped);
+        let mut process = dead.server.spawn();
         if process.await_line(READY) {
-            drop(process);
-            // Then it must not have been needed.
-            dead.must_start(&dir, &history);
+            // Then it was not needed: the unused rest of a header, or padding.
+            process.kill();
+            dead.restore(&intact);
+            set_byte(&segment, at, flipped);
+            let (data, history) = (dead.server.data_dir.clone(), dead.history.clone());
+            dead.must_start(&data, &history);
+            dead.restore(&intact);
             continue;
         }
         let status = process.wait();
         assert_eq!(status.code(), Some(1), "byte {at}: {}", process.log());
         assert!(!process.log().contains("panicked"), "byte {at}: {}", process.log());
-        let reason = process.log().lines().filter(|line| line.contains("log")).count();
-        assert!(reason > 0, "byte {at}: no reason given: {}", process.log());
+        assert!(process.log().contains("log"), "byte {at}, no reason given: {}", process.log());
+        set_byte(&segment, at, bytes[at]);
         refused += 1;
     }
-    assert!(refused >= FLIPS / 2, "only {refused} flips were refused");
+    assert!(refused >= FLIPS * 3 / 4, "only {refused} of {FLIPS} flips were refused");
+    // A refusal has changed nothing.
+    let (data, history) = (dead.server.data_dir.clone(), dead.history.clone());
+    dead.must_start(&data, &history);
 }
 
 #[test]
@@ -154,32 +174,29 @@ fn a_flipped_bit_in_the_store_is_never_served() {
     });
     process.signal("TERM");
     process.wait();
-    let files: Vec<PathBuf> = files(&dead.server.data_dir.join("store"));
-    for number in 0..FLIPS {
-        let dir = dead.dir.path().join(format!("flip{number}"));
-        copy_dir(&dead.server.data_dir, &dir);
+    let intact = dead.dir.path().join("intact");
+    copy_dir(&dead.server.data_dir, &intact);
+    let mut files: Vec<PathBuf> = files(&dead.server.data_dir.join("store"));
+    files.retain(|file| fs::metadata(file).unwrap().len() > 0);
+    for _ in 0..FLIPS {
         let file = &files[usize::try_from(dead.random.next() % files.len() as u64).unwrap()];
-        let target = dir.join(file.strip_prefix(&dead.server.data_dir).unwrap());
-        let mut bytes = fs::read(&target).unwrap();
-        let written = written_len(&bytes);
-        if written == 0 {
-            continue;
-        }
+        let bytes = fs::read(file).unwrap();
+        let written = written_len(&bytes).max(1);
         let at = usize::try_from(dead.random.next() % written as u64).unwrap();
-        bytes[at] ^= 1 << dead.random.between(0, 7);
-        fs::write(&target, bytes).unwrap();
-        let server = Instance { data_dir: dir, ..dead.server.clone() };
-        let mut process = server.spawn();
-        if !process.await_line(READY) {
+        set_byte(file, at, bytes[at] ^ (1 << dead.random.between(0, 7)));
+        let mut process = dead.server.spawn();
+        if process.await_line(READY) {
+            // It serves: what it shows is right, or it fails.
+            dead.runtime.block_on(async {
+                if let Ok(sight) = see(&mut connect(&dead.server).await, 0).await {
+                    assert_eq!(sight.keys, dead.history.keys, "{}, byte {at}", file.display());
+                }
+            });
+            process.kill();
+        } else {
             assert_eq!(process.wait().code(), Some(1), "{}", process.log());
-            continue;
         }
-        // It serves: what it shows is right, or it fails.
-        dead.runtime.block_on(async {
-            if let Ok(sight) = see(&mut connect(&server).await, 0).await {
-                assert_eq!(sight.keys, dead.history.keys, "{}, byte {at}", target.display());
-            }
-        });
+        dead.restore(&intact);
     }
 }
 
@@ -211,6 +228,10 @@ fn written_segment(log: &Path) -> PathBuf {
         files(log).into_iter().filter(|path| written_len(&fs::read(path).unwrap()) > 4096).collect();
     assert_eq!(written.len(), 1, "a small log has one written segment: {written:?}");
     written[0].clone()
+}
+
+fn set_byte(file: &Path, at: usize, byte: u8) {
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(&[byte], at as u64).unwrap();
 }
 
 /// Up to the last byte that is not zero.

@@ -9,7 +9,7 @@ use crate::harness::random::{Random, number_from_env};
 
 use super::check::check;
 use super::history::History;
-use super::life::{End, connect, live};
+use super::life::{End, Plan, connect, live};
 
 /// Kills in the test suite.
 const KILLS: u64 = 20;
@@ -32,8 +32,8 @@ fn acknowledged_writes_survive_kills() {
             check(&mut connect(&server).await, &mut history, &mut random).await;
             let end = if random.one_in(8) { End::Terminate } else { End::Kill };
             killed += u64::from(matches!(end, End::Kill));
-            let answers = random.between(1, 500).unsigned_abs();
-            let (events, sights) = live(&server, process, &mut random, answers, end).await;
+            let plan = Plan { answers: random.between(1, 300).unsigned_abs(), end, compact: true };
+            let (events, sights) = live(&server, process, &mut random, plan).await;
             history.record(events);
             history.sights = sights;
         });
@@ -60,7 +60,8 @@ fn a_lost_life_is_noticed() {
         let _ = std::fs::remove_dir_all(&copy);
         copy_dir_if_there(&server.data_dir, &copy);
         let process = server.start();
-        let (events, sights) = runtime.block_on(live(&server, process, &mut random, 30, End::Kill));
+        let plan = Plan { answers: 30, end: End::Kill, compact: true };
+        let (events, sights) = runtime.block_on(live(&server, process, &mut random, plan));
         history.record(events);
         history.sights = sights;
     }

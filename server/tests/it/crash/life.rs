@@ -33,11 +33,21 @@ pub(super) enum End {
     Terminate,
 }
 
+/// What happens in a life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// It ends when so many requests were answered.
+    pub(super) answers: u64,
+    pub(super) end: End,
+    /// Whether the writers compact now and then.
+    pub(super) compact: bool,
+}
+
 /// Shared by the clients of one life.
 #[derive(Debug)]
 struct Shared {
     answers: AtomicU64,
-    until: u64,
+    plan: Plan,
     reached: Notify,
     over: AtomicBool,
     /// For compaction: the highest revision seen in an answer.
@@ -50,17 +60,16 @@ pub(super) async fn connect(server: &Instance) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 
-/// Lets the clients work until `answers` requests were answered, then ends the process at once.
+/// Lets the clients work as planned, then ends the process at once.
 pub(super) async fn live(
     server: &Instance,
     mut process: Process,
     random: &mut Random,
-    answers: u64,
-    end: End,
+    plan: Plan,
 ) -> (Vec<Event>, Vec<Sight>) {
     let shared = Arc::new(Shared {
         answers: AtomicU64::new(0),
-        until: answers,
+        plan,
         reached: Notify::new(),
         over: AtomicBool::new(false),
         revision: AtomicU64::new(0),
@@ -72,7 +81,7 @@ pub(super) async fn live(
     }
     let reader = tokio::spawn(read(connect(server).await, shared.clone()));
     shared.reached.notified().await;
-    match end {
+    match plan.end {
         End::Kill => process.kill(),
         End::Terminate => {
             process.signal("TERM");
@@ -102,7 +111,7 @@ async fn write(
             Ok(revision) => {
                 shared.revision.fetch_max(revision.unsigned_abs(), SeqCst);
                 events.push(Event { ask, revision: Some(revision) });
-                if shared.answers.fetch_add(1, SeqCst) + 1 == shared.until {
+                if shared.answers.fetch_add(1, SeqCst) + 1 == shared.plan.answers {
                     shared.reached.notify_one();
                 }
             }
@@ -125,7 +134,7 @@ fn draw(writer: usize, random: &mut Random, shared: &Shared) -> Ask {
         // More than a page, sometimes more than a segment's worth of small ones.
         value.extend(std::iter::repeat_n('x', usize::try_from(random.between(4_000, 60_000)).unwrap()));
     }
-    match random.between(0, 99) {
+    match random.between(0, if shared.plan.compact { 99 } else { 96 }) {
         0..60 => Ask::Put { key: format!("w{writer}/{:02}", random.between(0, KEYS - 1)), value },
         60..85 => Ask::PutAll { keys: triple(writer), value },
         85..93 => Ask::Delete { prefix: format!("w{writer}/{}", random.between(0, 1)) },

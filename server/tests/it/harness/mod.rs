@@ -1,5 +1,6 @@
 //! Processes, ports, clients and the real etcd, for all end-to-end tests.
 
+pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;

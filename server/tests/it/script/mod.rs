@@ -33,7 +33,7 @@ fn etcdctl_sees_no_difference() {
 
     let etcd = Instance::new(tools.join("etcd"), dir.path().join("etcd"));
     let ketch = Instance::new(programs::ketch(), dir.path().join("ketch"));
-    let (_etcd_process, _ketch_process) = (etcd.start(), ketch.start());
+    let (_etcd_process, _ketch_process) = (etcd.start_settled(), ketch.start_settled());
     let mut differences = Vec::new();
     let mut refused = 0;
     for step in &steps {

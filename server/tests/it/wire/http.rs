@@ -1,7 +1,6 @@
 //! The HTTP side of the client port: same status codes, same bodies.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use crate::harness::http::request;
 
 use super::Pair;
 
@@ -30,19 +29,6 @@ const METRICS: [&str; 4] = [
     "etcd_disk_wal_fsync_duration_seconds_bucket",
     "etcd_server_version",
 ];
-
-/// Status line's code and body.
-fn request(port: u16, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n").unwrap();
-    write!(stream, "Content-Length: 0\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let code = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap();
-    (code, body.to_owned())
-}
 
 #[test]
 fn http_answers_are_equal() {

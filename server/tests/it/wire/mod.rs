@@ -39,7 +39,7 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let etcd = Instance::new(tools.join("etcd"), dir.path().join("etcd"));
         let ketch = Instance::new(programs::ketch(), dir.path().join("ketch"));
-        let processes = [etcd.start(), ketch.start()];
+        let processes = [etcd.start_settled(), ketch.start_settled()];
         Some(Pair { etcd, ketch, _processes: processes, _dir: dir })
     }
 
