@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod basics;
+mod cases;
 mod crash;
 mod faults;
+mod fixtures;
 mod flips;
 mod hunt;
 mod planted;
+mod regressions;
+mod threads;

@@ -1,0 +1,138 @@
+//! `walctl bench`: what the disk can do, what a log on it does, and whether that is enough.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ketch_wal::{Batch, Error, Options, Progress, RealDisk, Wal};
+
+use crate::Failure;
+use crate::args::Args;
+use crate::measure::Measure;
+use crate::raw;
+
+/// The latency that a cluster with the usual heartbeat of 100 ms can live with, as etcd's manual has it.
+const GOOD_P99_US: f64 = 10_000.0;
+/// Beyond this elections become likely.
+const BAD_P99_US: f64 = 50_000.0;
+
+/// A folder of our own in the one given, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It lies in a folder the user chose for measuring; what cannot be removed is seen there.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let seconds: f64 = args.number("seconds", 10.0)?;
+    let (records, writers) = (args.numbers("record", "300")?, args.numbers("writers", "1,8,64")?);
+    let scratch = Scratch(args.dir()?.join(format!("walctl-bench-{}", std::process::id())));
+    fs::create_dir_all(&scratch.0)?;
+    let rounds = records.len() * (writers.len() + 5);
+    let time = Duration::from_secs_f64((seconds / rounds as f64).max(0.05));
+    let json = args.is_set("json");
+    let mut lines = Vec::new();
+    for &record in &records {
+        let bare = raw::filled(&scratch.0, record, time)?;
+        let others = raw::others(&scratch.0, record, time)?;
+        let logs: Result<Vec<_>, Failure> =
+            writers.iter().map(|&n| Ok((n, log(&scratch.0, record, n, time)?))).collect();
+        let logs = logs?;
+        if json {
+            let all = std::iter::once(&bare).chain(&others).chain(logs.iter().map(|(_, m)| m));
+            let all: Vec<String> = all.map(Measure::json).collect();
+            lines.push(format!("{{\"record_bytes\":{record},\"measures\":[{}]}}", all.join(",")));
+        } else {
+            report(record, &bare, &others, &logs);
+        }
+    }
+    if json {
+        println!("[{}]", lines.join(","));
+    }
+    Ok(())
+}
+
+fn report(record: usize, bare: &Measure, others: &[Measure], logs: &[(usize, Measure)]) {
+    println!("records of {record} bytes");
+    for measure in others.iter().chain([bare]) {
+        println!("  {}", measure.line());
+    }
+    for (_, measure) in logs {
+        println!("  {}   {:.2} × the disk", measure.line(), measure.rate() / bare.rate());
+    }
+    if let Some((writers, measure)) = logs.first() {
+        println!("  latency of a commit, {writers} writer(s)");
+        print!("{}", measure.histogram());
+    }
+    println!("{}\n", verdict(bare, logs));
+}
+
+/// A sentence for an operator.
+fn verdict(bare: &Measure, logs: &[(usize, Measure)]) -> String {
+    let p99 = logs.first().map_or(bare.percentile(99.0), |(_, measure)| measure.percentile(99.0));
+    let most = logs.iter().map(|(_, measure)| measure.rate()).fold(0.0, f64::max);
+    let good = match p99 {
+        p99 if p99 <= GOOD_P99_US => "good enough for a cluster",
+        p99 if p99 <= BAD_P99_US => "usable, with longer heartbeat and election timeouts",
+        _ => "too slow for a cluster",
+    };
+    format!(
+        "this disk is {good}: 99 % of syncs take less than {:.1} ms; it carries at most {most:.0} records of this \
+         size a second",
+        p99 / 1000.0
+    )
+}
+
+/// Writers that commit one record at a time, beside a thread for the background duties.
+fn log(dir: &Path, record: usize, writers: usize, time: Duration) -> Result<Measure, Failure> {
+    let dir = dir.join("log");
+    let wal = Wal::open(Arc::new(RealDisk), &dir, Options::default())?.wal;
+    while wal.step(1 << 20)? == Progress::More {}
+    let (over, data) = (AtomicBool::new(false), vec![0x5a; record]);
+    let start = Instant::now();
+    let latencies: Result<Vec<Vec<u64>>, Error> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..writers).map(|_| scope.spawn(|| commit(&wal, &data, start, time))).collect();
+        let background = scope.spawn(|| serve(&wal, &over));
+        let latencies = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(Vec::new()))).collect();
+        over.store(true, Ordering::Release);
+        let served = background.join().unwrap_or(Ok(()));
+        served.and(latencies)
+    });
+    let elapsed = start.elapsed();
+    drop(wal);
+    fs::remove_dir_all(&dir)?;
+    Ok(Measure::new(format!("log: {writers} writer(s)"), latencies?.concat(), elapsed))
+}
+
+fn commit(wal: &Wal, data: &[u8], start: Instant, time: Duration) -> Result<Vec<u64>, Error> {
+    let (mut batch, mut latencies) = (Batch::new(), Vec::new());
+    while start.elapsed() < time {
+        let begun = Instant::now();
+        batch.clear();
+        batch.push(1, &[data]);
+        wal.commit(&mut batch)?;
+        latencies.push(begun.elapsed().as_nanos() as u64);
+    }
+    Ok(latencies)
+}
+
+/// Keeps spares ready, and the log short: what lies some segments back is purged and used again.
+fn serve(wal: &Wal, over: &AtomicBool) -> Result<(), Error> {
+    while !over.load(Ordering::Acquire) {
+        let segments = wal.segments();
+        if segments.len() > 2 {
+            wal.purge_before(segments[segments.len() - 2].first)?;
+        }
+        if wal.step(256 << 10)? == Progress::Idle {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}

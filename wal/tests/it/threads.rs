@@ -1,0 +1,173 @@
+//! Many threads on one log: group commit, handles, readers beside writers.
+
+use std::future::Future;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use ketch_wal::sim::{Fault, Op};
+use ketch_wal::{Batch, Error, Options, Position, RealDisk, SimDisk, Wal};
+
+use crate::basics::{open, put, small};
+
+#[test]
+fn many_threads_share_syncs_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 64 << 10, ..small() };
+    let wal = Wal::open(Arc::new(RealDisk), dir.path(), options.clone()).unwrap().wal;
+    let (threads, each) = (8, 200);
+    thread::scope(|scope| {
+        for t in 0..threads {
+            let wal = &wal;
+            scope.spawn(move || {
+                let mut batch = Batch::new();
+                for i in 0..each {
+                    batch.clear();
+                    batch.push(t, &[format!("{t}.{i} {}", "c".repeat(200)).as_bytes()]);
+                    let appended = wal.commit(&mut batch).unwrap();
+                    assert!(wal.durable_upto() >= appended.end);
+                    let record = wal.read(appended.first).unwrap();
+                    assert!(record.data.starts_with(format!("{t}.{i} ").as_bytes()));
+                    wal.step(16 << 10).unwrap();
+                }
+            });
+        }
+    });
+    let stats = wal.stats();
+    assert_eq!(stats.records, u64::from(threads) * each);
+    assert!(stats.syncs <= stats.records + 1, "{stats:?}");
+    drop(wal);
+    let wal = Wal::open(Arc::new(RealDisk), dir.path(), options).unwrap().wal;
+    let mut next = vec![0; threads as usize];
+    for record in wal.iter(Position::START) {
+        let record = record.unwrap();
+        let t = record.kind as usize;
+        assert!(record.data.starts_with(format!("{t}.{} ", next[t]).as_bytes()));
+        next[t] += 1;
+    }
+    assert!(next.iter().all(|n| *n == each));
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_handle_is_polled_blocked_on_and_awaited() {
+    let disk = SimDisk::new(1);
+    let wal = open(&disk, small()).wal;
+    let mut batch = Batch::new();
+    batch.push(1, &[b"submitted"]);
+    let (appended, durable) = wal.submit(&mut batch).unwrap();
+    assert!(!durable.poll().unwrap());
+    // Readable although nothing was written yet.
+    assert_eq!(wal.read(appended.first).unwrap().data, "submitted");
+    durable.wait().unwrap();
+    assert!(durable.poll().unwrap());
+    block_on(durable).unwrap();
+    batch.clear();
+    batch.push(1, &[b"awaited"]);
+    let (_, durable) = wal.submit(&mut batch).unwrap();
+    thread::scope(|scope| {
+        let task = scope.spawn(|| block_on(durable));
+        wal.sync().unwrap();
+        task.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_failed_sync_reaches_every_waiter() {
+    let disk = SimDisk::new(2);
+    let wal = open(&disk, small()).wal;
+    disk.fail(Op::Sync, 0, Fault::Eio);
+    thread::scope(|scope| {
+        let waiters: Vec<_> = (0..8)
+            .map(|i| {
+                let wal = &wal;
+                scope.spawn(move || {
+                    let mut batch = Batch::new();
+                    batch.push(1, &[&[i]]);
+                    match wal.commit(&mut batch) {
+                        Err(error) => error,
+                        Ok(_) => wal.sync().unwrap_err(),
+                    }
+                })
+            })
+            .collect();
+        for waiter in waiters {
+            assert!(matches!(waiter.join().unwrap(), Error::Poisoned { .. }));
+        }
+    });
+    let (_, durable) = (put_fails(&wal), wal.durable(wal.end()));
+    assert!(matches!(block_on(durable), Err(Error::Poisoned { .. })));
+}
+
+fn put_fails(wal: &Wal) {
+    let mut batch = Batch::new();
+    batch.push(1, &[b"no"]);
+    assert!(wal.append(&mut batch).is_err());
+}
+
+#[test]
+fn readers_go_on_while_segments_are_purged_and_recycled() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 16 << 10, spare_segments: 2, ..small() };
+    let wal = Wal::open(Arc::new(RealDisk), dir.path(), options).unwrap().wal;
+    let wal = &wal;
+    let latest = std::sync::Mutex::new(put(wal, &"0".repeat(800)));
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut kept = Vec::new();
+                    loop {
+                        let at = *latest.lock().unwrap();
+                        if at == Position::START {
+                            break;
+                        }
+                        match wal.read(at) {
+                            Ok(record) => kept.push((record.data.to_vec(), record.data)),
+                            Err(Error::Purged { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                        if kept.len() > 200 {
+                            kept.drain(..100);
+                        }
+                    }
+                    assert!(kept.iter().all(|(copy, bytes)| copy == bytes));
+                })
+            })
+            .collect();
+        for i in 0..1500u32 {
+            let at = put(wal, &char::from(b'a' + (i % 26) as u8).to_string().repeat(800));
+            *latest.lock().unwrap() = at;
+            if i % 20 == 19 {
+                wal.sync().unwrap();
+                wal.purge_before(at).unwrap();
+                wal.sync().unwrap();
+            }
+            wal.step(8 << 10).unwrap();
+        }
+        *latest.lock().unwrap() = Position::START;
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
