@@ -12,6 +12,7 @@
 use crate::error::{CompactError, Fault};
 use crate::hash;
 use crate::log::record::Change;
+use crate::planted::{Bug, planted};
 use crate::revision::Revision;
 use crate::shared::{Shared, Totals, lock};
 use crate::store::Progress;
@@ -83,14 +84,12 @@ impl Scan {
             self.running = Some(Running { target, next, hash: self.physical.dead_hash });
         }
         let Some(running) = &mut self.running else { return Ok(Progress::Idle) };
-        let mut looked_at = 0;
-        for change in shared.log.changes(running.next, running.target) {
+        for (looked_at, change) in shared.log.changes(running.next, running.target).enumerate() {
             if looked_at == budget {
                 *lock(&shared.physical) = self.physical;
                 return Ok(Progress::More);
             }
             let change = change?;
-            looked_at += 1;
             running.next = Revision::new(change.revision.main, change.revision.sub.saturating_add(1));
             let effect = effect(&change, done, running.target);
             if let Some(replaced) = effect.replaced {
@@ -126,9 +125,11 @@ pub(crate) fn effect(change: &Change, from: i64, to: i64) -> Effect {
     let main = change.revision.main;
     let tombstone = change.is_delete();
     Effect {
-        replaced: change.superseded().filter(|_| main > from),
+        replaced: change.superseded().filter(|_| main > from && !planted(Bug::CompactionForgetsTheReplaced)),
         tombstone_hashed: tombstone && main > from,
-        tombstone_dead: tombstone && main < to,
+        tombstone_dead: tombstone
+            && (main < to || planted(Bug::CompactionDropsTombstonesAtThePoint))
+            && !planted(Bug::CompactionKeepsTombstones),
     }
 }
 

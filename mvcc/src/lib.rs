@@ -11,6 +11,10 @@ mod log;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
 mod options;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod query;
 mod read;
 mod recovery;

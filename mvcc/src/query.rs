@@ -1,6 +1,7 @@
 //! A range request: limit, filters, order and count exactly as etcd combines them.
 
 use crate::error::Fault;
+use crate::planted::{Bug, planted};
 use crate::types::{KeyRange, KeyValue, Query, RangeResult, SortOrder, SortTarget};
 use crate::version::{Snapshot, Version};
 
@@ -32,7 +33,7 @@ pub(crate) fn range(snapshot: &Snapshot<'_>, query: &Query) -> Result<RangeResul
     // etcd applies the limit while it fetches unless it has to filter or to sort by an order that was asked for; then
     // one key-value more than the limit is fetched, to know whether there is more.
     let sorts = matches!(order, Order::By(_, SortOrder::Ascend | SortOrder::Descend));
-    let fetch_all = query.limit == 0 || query.has_filters() || sorts;
+    let fetch_all = query.limit == 0 || (query.has_filters() && !planted(Bug::LimitBeforeFilters)) || sorts;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let fetch = if fetch_all { usize::MAX } else { limit.saturating_add(1) };
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Fault, ReadError};
+use crate::planted::{Bug, planted};
 use crate::query;
 use crate::shared::{Root, Shared, Values, lock};
 use crate::tables::{Table, TableId};
@@ -100,7 +101,8 @@ impl View {
             query::range(&Snapshot::new(&root, &self.values, at).with_keys(query.keys_only), query)?;
         result.revision = self.root.revision;
         // A root with uncommitted changes is not the state of any revision yet.
-        if result.more && root.revision == at && self.values.pending.is_none() {
+        let committed = self.values.pending.is_none() || planted(Bug::PinsUncommittedRoots);
+        if result.more && root.revision == at && committed {
             let evicted = lock(&self.values.shared.ring).pin(&root);
             self.values.shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
         }
@@ -131,7 +133,8 @@ impl View {
             return Err(ReadError::Future { requested: revision, current });
         }
         let at = if revision <= 0 { current } else { revision };
-        if at < self.root.compacted {
+        let below = at < self.root.compacted;
+        if below || (at == self.root.compacted && planted(Bug::CompactionPointOffByOne)) {
             return Err(ReadError::Compacted { requested: revision, compacted: self.root.compacted });
         }
         if at == current {
@@ -163,8 +166,7 @@ impl Iter {
         while self.page.is_empty() {
             let Some(from) = self.next.take() else { return Ok(()) };
             let snapshot = Snapshot::new(&self.root, &self.values, self.at);
-            let mut looked_at = 0;
-            for (key, head) in self.root.tree.iter_from(&from) {
+            for (looked_at, (key, head)) in self.root.tree.iter_from(&from).enumerate() {
                 if !self.range.contains(key) {
                     break;
                 }
@@ -172,7 +174,6 @@ impl Iter {
                     self.next = Some(key.to_vec());
                     break;
                 }
-                looked_at += 1;
                 self.page.extend(snapshot.visible(key, head)?);
             }
             self.page.reverse();

@@ -12,10 +12,11 @@ use crate::checkpoint::{self, Checkpoints, load::Loaded};
 use crate::compaction::{Physical, Scan};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::log::record::{self, Change, Commit, Row};
-use crate::log::rows::{ActiveRows, Rows};
+use crate::log::rows::Rows;
 use crate::log::segment::{Segment, SegmentSet};
 use crate::log::{Log, read_footer};
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::shared::{Durability, Epoch, Root, Shared};
 use crate::store::{State, Store, next_head};
 use crate::tables::TableId;
@@ -72,7 +73,7 @@ fn segments(wal: &Wal, loaded: Option<&Loaded>) -> Result<Vec<Arc<Segment>>, Ope
         let segment = if info.sealed && info.footer != Position::START {
             Segment::new(info.id, read_footer(wal, info.footer)?)
         } else {
-            Segment::new(info.id, Rows::Active(ActiveRows::default()))
+            Segment::new(info.id, Rows::Active(Box::default()))
         };
         if let Some(dead) = loaded.and_then(|loaded| loaded.dead.get(&info.id)) {
             *segment.dead() = dead.clone();
@@ -146,7 +147,9 @@ fn apply(state: &mut State, next: &Record, change: Option<Change>) -> Result<(),
         }
         record::COMPACT => {
             let revision = record::u64_at(&next.data, 0).ok_or_else(|| malformed("compaction", next))?;
-            state.compacted = revision as i64;
+            if !planted(Bug::CompactionForgottenAtRestart) {
+                state.compacted = revision as i64;
+            }
             Ok(())
         }
         record::TABLE_PUT => {

@@ -13,6 +13,7 @@ use crate::hash;
 use crate::index::{Head, Tree};
 use crate::log::record::{self, Change, Commit};
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::read::{Reader, View};
 use crate::recovery;
 use crate::revision::Revision;
@@ -147,7 +148,9 @@ impl Store {
         data.extend_from_slice(&(key.len() as u32).to_le_bytes());
         data.extend_from_slice(&key);
         data.extend_from_slice(&value);
-        self.state.others.push((record::TABLE_PUT, data));
+        if !planted(Bug::TablesOutsideTheBatch) {
+            self.state.others.push((record::TABLE_PUT, data));
+        }
         self.state.tables.put(table, key, value);
     }
 
@@ -251,7 +254,9 @@ impl State {
         for (kind, data) in self.others.drain(..) {
             self.batch.push(kind, &[&data]);
         }
-        let commit = Commit { revision: self.revision, applied };
+        let apart = planted(Bug::AppliedIndexApartFromData);
+        let commit =
+            Commit { revision: self.revision, applied: if apart { self.root.applied } else { applied } };
         self.batch.push(record::COMMIT, &[&commit.encode()]);
         let changes = self.pending.changes.read().unwrap_or_else(PoisonError::into_inner);
         let appended = shared.log.append(&mut self.batch, changes.iter().map(|change| change.revision))?;
@@ -345,7 +350,8 @@ pub(crate) fn next_head(old: Option<&Head>, revision: Revision, put: bool, compa
         head.marks = Some(Marks(Mark::push(rebuilt.as_ref(), revision)));
     }
     head.revision = revision;
-    if !put {
+    let stays = planted(Bug::TombstoneStaysLive) && head.version > 2;
+    if !put && !stays {
         (head.create_revision, head.version) = (0, 0);
     } else if head.version == 0 {
         (head.create_revision, head.version) = (revision.main, 1);

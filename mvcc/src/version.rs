@@ -6,6 +6,7 @@ use crate::encoding::Fields;
 use crate::error::Fault;
 use crate::index::Head;
 use crate::log::record::{CREATE, DELETE};
+use crate::planted::{Bug, planted};
 use crate::revision::Revision;
 use crate::shared::{Root, Values};
 use crate::types::{KeyRange, KeyValue};
@@ -29,6 +30,7 @@ impl Version {
             create_revision: self.create_revision,
             mod_revision: self.revision.main,
             version: self.version,
+            lease: i64::from(planted(Bug::KeysOnlyWithLease)),
             ..Fields::default()
         })
     }
@@ -125,6 +127,7 @@ impl<'a> Snapshot<'a> {
         for change in self.values.shared.log.changes(Revision::new(self.at + 1, 0), self.root.revision) {
             let change = change?;
             match change.kind {
+                CREATE if planted(Bug::CountForgetsCreations) => {}
                 CREATE if range.contains(change.fields().key) => count = count.saturating_sub(1),
                 DELETE if range.contains(change.fields().key) => count += 1,
                 _ => {}

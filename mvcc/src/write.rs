@@ -8,6 +8,7 @@ use crate::encoding::{self, Fields};
 use crate::error::{Fault, ReadError};
 use crate::index::Head;
 use crate::log::record::{CREATE, Change, DELETE, UPDATE};
+use crate::planted::{Bug, planted};
 use crate::read::View;
 use crate::revision::Revision;
 use crate::shared::Values;
@@ -170,7 +171,8 @@ impl<'a> WriteTxn<'a> {
 
     /// The revision of the next change.
     fn next(&mut self) -> Revision {
-        let revision = Revision::new(self.main, self.subs);
+        let sub = if planted(Bug::SubRevisionsBackwards) { u32::MAX - self.subs } else { self.subs };
+        let revision = Revision::new(self.main, sub);
         self.subs += 1;
         self.store.state.revision = self.main;
         revision

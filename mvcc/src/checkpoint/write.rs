@@ -15,6 +15,7 @@ use crate::compaction::Scan;
 use crate::error::Fault;
 use crate::log::rewrite::Rewriter;
 use crate::log::segment::Dead;
+use crate::planted::{Bug, planted};
 use crate::shared::{Root, Shared};
 use crate::store::Progress;
 
@@ -100,7 +101,8 @@ impl Checkpoints {
         };
         let set = shared.log.set();
         let dead = set.segments().iter().map(|segment| (segment.id(), segment.dead().clone()));
-        let dead: HashMap<SegmentId, Dead> = dead.filter(|(_, dead)| dead.count > 0).collect();
+        let dead: HashMap<SegmentId, Dead> =
+            dead.filter(|(_, dead)| dead.count > 0 && !planted(Bug::CheckpointForgetsMarks)).collect();
         let temporary = shared.dir.join(super::TEMPORARY);
         match shared.disk.remove(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -210,7 +212,8 @@ impl Making {
     }
 
     fn sync(&mut self, shared: &Shared) -> Result<(), Fault> {
-        if shared.log.wal.durable_upto() < self.header.end && !shared.options.unsafe_no_sync {
+        let ahead = planted(Bug::CheckpointAheadOfTheLog);
+        if shared.log.wal.durable_upto() < self.header.end && !shared.options.unsafe_no_sync && !ahead {
             shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
         }
         if !shared.options.unsafe_no_sync {

@@ -15,6 +15,7 @@ use super::rows::{self, ActiveRows, Rows};
 use super::segment::{Dead, Segment};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Fault, FaultKind};
+use crate::planted::{Bug, planted};
 use crate::shared::Shared;
 use crate::store::Progress;
 
@@ -30,7 +31,7 @@ struct Job {
     old: Vec<(Arc<Segment>, Dead)>,
     builder: SegmentBuilder,
     /// The new segment's rows, and which of them have died since the checkpoint.
-    rows: ActiveRows,
+    rows: Box<ActiveRows>,
     /// The place to go on from: number in `old` and row.
     at: (usize, usize),
 }
@@ -81,7 +82,7 @@ impl Rewriter {
             return Ok(Progress::More);
         }
         let builder = shared.log.wal.build_segment().map_err(Fault::log("begin a rewritten segment"))?;
-        self.job = Some(Job { old, builder, rows: ActiveRows::default(), at: (0, 0) });
+        self.job = Some(Job { old, builder, rows: Box::default(), at: (0, 0) });
         Ok(Progress::More)
     }
 }
@@ -103,7 +104,12 @@ fn candidates(shared: &Shared, checkpoints: &Checkpoints) -> Option<Vec<(Arc<Seg
     let mut found: Vec<(Arc<Segment>, Dead)> = Vec::new();
     let mut alive = 0;
     for segment in set.segments() {
-        let dead = checkpoints.dead.get(&segment.id()).cloned().unwrap_or_default();
+        let known = !planted(Bug::RewriteDropsWhatTheCheckpointDoesNotKnow);
+        let dead = if known {
+            checkpoints.dead.get(&segment.id()).cloned().unwrap_or_default()
+        } else {
+            segment.dead().clone()
+        };
         let rows = segment.rows().len() as u64;
         if !before(segment) || !is_mostly_dead(segment, dead.count, percent) {
             if found.is_empty() {
@@ -139,7 +145,8 @@ impl Job {
                 continue;
             };
             self.at.1 += 1;
-            if dead.is_marked(self.at.1 - 1) {
+            let lost = planted(Bug::RewriteLosesTheNewestVersion) && segment.rows().get(self.at.1).is_none();
+            if dead.is_marked(self.at.1 - 1) || lost {
                 continue;
             }
             let position = segment.position(row.offset);

@@ -60,7 +60,7 @@ impl ActiveRows {
 #[derive(Debug)]
 pub(crate) enum Rows {
     /// In memory, growing.
-    Active(ActiveRows),
+    Active(Box<ActiveRows>),
     /// A footer: its ROWS records, all but the last of them full.
     Sealed { chunks: Vec<Bytes>, len: usize },
 }
@@ -154,7 +154,7 @@ mod tests {
         for (i, &revision) in revisions.iter().enumerate() {
             assert!(active.push(Row { revision, offset: i as u32 * 8 }));
         }
-        let active = Rows::Active(active);
+        let active = Rows::Active(Box::new(active));
         let chunks = footer_chunks(&active).into_iter().map(Bytes::from).collect();
         let sealed = Rows::Sealed { chunks, len: revisions.len() };
         [active, sealed]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ketch_wal::{Position, SegmentId};
 
-use super::rows::{ActiveRows, Rows};
+use super::rows::Rows;
 use crate::revision::Revision;
 
 /// Which records of a segment no read can ask for any more.
@@ -49,7 +49,7 @@ impl Segment {
 
     /// A segment that is being appended to, still empty.
     pub(crate) fn active(id: SegmentId) -> Arc<Segment> {
-        Arc::new(Segment::new(id, Rows::Active(ActiveRows::default())))
+        Arc::new(Segment::new(id, Rows::Active(Box::default())))
     }
 
     /// The same segment with another form of its rows.

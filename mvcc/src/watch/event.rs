@@ -8,6 +8,7 @@ use crate::encoding::put_varint;
 use crate::error::Fault;
 use crate::log::Log;
 use crate::log::record::{CREATE, Change};
+use crate::planted::{Bug, planted};
 use crate::types::KeyValue;
 
 /// One change of one key. Shared by all watchers that want it; what only some of them want is made on demand, once.
@@ -57,7 +58,8 @@ impl Event {
 
     /// The protobuf encoding of `mvccpb.Event`, with the previous key-value or without.
     pub fn wire(&self, with_previous: bool) -> Bytes {
-        let cell = if with_previous { &self.with_previous } else { &self.plain };
+        let cell =
+            if with_previous && !planted(Bug::EncodingsShared) { &self.with_previous } else { &self.plain };
         let previous = if with_previous { self.previous.get().cloned().flatten() } else { None };
         cell.get_or_init(|| encode(&self.change, previous)).clone()
     }
@@ -85,7 +87,7 @@ impl Event {
                 return Ok(None);
             }
             let Some(before) = log.find(at.previous)? else { return Ok(None) };
-            if before.revision.main < self.revision() {
+            if before.revision.main < self.revision() || planted(Bug::PreviousOfTheSameTransaction) {
                 return Ok((!before.is_delete()).then_some(before.wire));
             }
             at = before;

@@ -22,6 +22,7 @@ use super::stream::{StreamState, Wake};
 use super::watcher::{Place, WatchRequest, Watcher};
 use crate::error::Fault;
 use crate::log::record::Change;
+use crate::planted::{Bug, planted};
 use crate::revision::Revision;
 use crate::shared::{Root, Shared, lock};
 use crate::store::Progress;
@@ -124,7 +125,7 @@ impl Hub {
             }
         }
         let from = delivered + 1;
-        let (events, upto) = match self.from_window(from, root.revision, budget) {
+        let (events, upto) = match self.take_window(from, root.revision, budget) {
             Some(found) => found,
             None if from >= root.compacted => from_log(shared, from, root.revision, budget)?,
             None => {
@@ -143,7 +144,7 @@ impl Hub {
     }
 
     /// Whole revisions from `from` on out of the window; `None` when it does not reach back that far.
-    fn from_window(&self, from: i64, to: i64, budget: usize) -> Option<(Vec<Arc<Event>>, i64)> {
+    fn take_window(&self, from: i64, to: i64, budget: usize) -> Option<(Vec<Arc<Event>>, i64)> {
         let window = lock(&self.window);
         let first = window.front()?;
         if first.revision.main > from || (first.revision.main == from && first.revision.sub > 0) {
@@ -245,7 +246,7 @@ impl Inner {
         self.next_watcher += 1;
         let number = self.next_watcher;
         self.watchers.insert(number, Watcher::new(request, stream, id, next));
-        if next < compacted {
+        if next < compacted && !planted(Bug::WatcherNeverLost) {
             self.lose(number);
         } else {
             self.settle(number);
@@ -442,7 +443,8 @@ impl Inner {
         let Some(scan) = self.scan.take() else { return };
         for number in scan.members {
             if let Some(watcher) = self.watchers.get_mut(&number) {
-                watcher.next = watcher.next.max(scan.at);
+                let skip = i64::from(planted(Bug::WatcherSkipsARevisionAtTheHandOver));
+                watcher.next = watcher.next.max(scan.at + skip);
             }
             self.settle(number);
         }

@@ -252,7 +252,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) % n
         };
-        let mut key = |random: &mut dyn FnMut(u64) -> u64| Bytes::from(random(40).to_string().into_bytes());
+        let key = |random: &mut dyn FnMut(u64) -> u64| Bytes::from(random(40).to_string().into_bytes());
         let (mut set, mut plain): (RangeSet, Vec<(KeyRange, u32)>) = (RangeSet::default(), Vec::new());
         for member in 0..4000 {
             if random(5) < 2 && !plain.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::event::Event;
+use crate::planted::{Bug, planted};
 use crate::types::KeyRange;
 
 /// What to watch.
@@ -80,7 +81,8 @@ impl Watcher {
     }
 
     pub(crate) fn wants(&self, event: &Event) -> bool {
-        event.revision() >= self.next && !(if event.is_delete() { self.no_delete } else { self.no_put })
+        event.revision() >= self.next
+            && !(if event.is_delete() != planted(Bug::FiltersSwapped) { self.no_delete } else { self.no_put })
     }
 
     /// Whether the queue has no room for the events of `revision`; a revision once begun is always finished, so that all
@@ -93,7 +95,8 @@ impl Watcher {
     pub(crate) fn take(&mut self, max: usize) -> Vec<Arc<Event>> {
         let mut until = max.max(1).min(self.queue.len());
         while until > 0 && until < self.queue.len() {
-            if self.queue[until].revision() != self.queue[until - 1].revision() {
+            let whole = self.queue[until].revision() != self.queue[until - 1].revision();
+            if whole || planted(Bug::BatchEndsInsideARevision) {
                 break;
             }
             until += 1;

@@ -105,8 +105,8 @@ impl Bench {
                 self.commit();
                 self.reopen(|_| {});
             }
-            Op::Kill => self.reopen(|disk| disk.kill()),
-            Op::Crash => self.reopen(|disk| disk.crash()),
+            Op::Kill => self.reopen(SimDisk::kill),
+            Op::Crash => self.reopen(SimDisk::crash),
         }
     }
 
@@ -268,7 +268,7 @@ fn inspect(view: &View, truth: &Truth) {
 }
 
 /// Runs a history from nothing to its end.
-fn run(seed: u64, ops: &[Op]) {
+pub(crate) fn run(seed: u64, ops: &[Op]) {
     let mut bench = Bench::new(seed);
     for op in ops {
         bench.run(op);

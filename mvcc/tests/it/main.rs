@@ -1,6 +1,11 @@
 //! The store's behaviour, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod crash;
+mod directed;
 mod histories;
 mod history;
+mod planted;
 mod random;
 mod watches;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ketch_mvcc::model::{Model, ModelEvent};
-use ketch_mvcc::{Event, KeyRange, Store, WatchRequest, WatchStream};
+use ketch_mvcc::{Event, KeyRange, KeyValue, Store, WatchRequest, WatchStream};
 
 use crate::history::Watch;
 
@@ -122,7 +122,10 @@ impl Running {
             assert_eq!(event.is_delete(), expected.delete);
             let previous = expected.previous.is_some();
             assert_eq!(event.is_create(), !expected.delete && !previous, "is-create");
+            assert_eq!(event.wire(false), wire(expected.delete, &expected.kv, None), "the plain encoding");
             if self.watch.previous {
+                let previous = event.previous();
+                assert_eq!(event.wire(true), wire(expected.delete, &expected.kv, previous.as_ref()));
                 let before = model.get(&expected.kv.key(), expected.revision.main - 1);
                 // One revision below the compaction point there is nothing to read, as in etcd.
                 if expected.revision.main > model.compacted() {
@@ -131,4 +134,21 @@ impl Running {
             }
         }
     }
+}
+
+/// The encoding of `mvccpb.Event`, spelled out.
+fn wire(delete: bool, kv: &KeyValue, previous: Option<&KeyValue>) -> Vec<u8> {
+    let mut out = if delete { vec![0x08, 1] } else { Vec::new() };
+    for (tag, kv) in [(0x12, Some(kv)), (0x1a, previous)] {
+        let Some(kv) = kv else { continue };
+        out.push(tag);
+        let mut len = kv.as_wire().len();
+        while len >= 0x80 {
+            out.push(len as u8 | 0x80);
+            len >>= 7;
+        }
+        out.push(len as u8);
+        out.extend_from_slice(kv.as_wire());
+    }
+    out
 }
