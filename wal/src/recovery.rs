@@ -259,7 +259,7 @@ impl Find<'_> {
         let latest = walk.layout.as_ref().unwrap_or(&first.layout).segments.clone();
         let (longer, longer_stop) = self.walk_from(base)?;
         match longer_stop {
-            (id, Stop::Missing) if !latest.contains(&id) => {
+            (id, Stop::Missing) if id < newest && !latest.contains(&id) => {
                 self.walk_from(newest)?;
                 accept(walk, stop)
             }
