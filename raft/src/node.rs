@@ -64,7 +64,7 @@ impl<S: Storage> Node<S> {
 
     /// One tick of the owner's clock.
     pub fn tick(&mut self) {
-        self.act(|core| core.tick());
+        self.act(Core::tick);
     }
 
     /// Begins an election now. (A sole voter needs not wait for a timeout, unless reads rely on leases: then nobody

@@ -12,6 +12,12 @@ impl<S: Storage> Core<S> {
     /// Takes one message, from a peer or (as a promise that came true) from this member itself.
     pub(crate) fn step(&mut self, message: Message) -> Result<(), Halt> {
         check(&message).map_err(Halt::Malformed)?;
+        // Committed is committed in any term.
+        if let Body::VoteAnswer { reject: true, commit } | Body::PreVoteAnswer { reject: true, commit } =
+            message.body
+        {
+            self.learn_commit(commit)?;
+        }
         if !self.term_gate(&message)? {
             return Ok(());
         }
@@ -27,10 +33,6 @@ impl<S: Storage> Core<S> {
                 return Ok(self.consider_vote(VoteKind::PreVote, from, term, theirs, false)?);
             }
             _ => {}
-        }
-        if let Body::VoteAnswer { reject: true, commit } | Body::PreVoteAnswer { reject: true, commit } = body
-        {
-            self.learn_commit(commit)?;
         }
         match self.role {
             Role::Follower => self.step_follower(from, body),
@@ -88,7 +90,7 @@ impl<S: Storage> Core<S> {
         match message.body {
             // Never change the term for a question, nor for a yes to the own question.
             Body::PreVote { .. } if self.bug(Bug::PreVoteDisrupts) => {
-                self.become_follower(message.term, NO_NODE)
+                self.become_follower(message.term, NO_NODE);
             }
             Body::PreVote { .. } | Body::PreVoteAnswer { reject: false, .. } => {}
             _ => {

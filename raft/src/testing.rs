@@ -1,15 +1,48 @@
 //! Hooks for the script driver: the pieces that [`Node::persisted`] and [`Node::apply_conf_change`] are made of,
 //! one by one. Not for owners: the order is theirs to get wrong.
 
-use crate::error::Fault;
+use crate::error::{ChangeError, Fault};
 use crate::lanes::Mark;
+use crate::membership::{self, ConfChangeSingle};
 use crate::message::Message;
 use crate::node::Node;
+use crate::progress::Tracker;
 use crate::ready::PersistToken;
 use crate::storage::Storage;
-use crate::types::{EntryId, SnapshotMeta, Term};
+use crate::types::{EntryId, Index, SnapshotMeta, Term};
 
-pub use crate::membership::{enter_joint, leave_joint, simple};
+/// See [`ChangeError`] for when it is refused.
+///
+/// # Errors
+/// The steps do not fit the members.
+pub fn enter_joint(
+    tracker: &Tracker,
+    last_index: Index,
+    auto_leave: bool,
+    steps: &[ConfChangeSingle],
+) -> Result<Tracker, ChangeError> {
+    membership::enter_joint(tracker, last_index, auto_leave, steps)
+}
+
+/// See [`ChangeError`] for when it is refused.
+///
+/// # Errors
+/// The members are not joint.
+pub fn leave_joint(tracker: &Tracker) -> Result<Tracker, ChangeError> {
+    membership::leave_joint(tracker)
+}
+
+/// See [`ChangeError`] for when it is refused.
+///
+/// # Errors
+/// The steps do not fit the members.
+pub fn simple(
+    tracker: &Tracker,
+    last_index: Index,
+    steps: &[ConfChangeSingle],
+) -> Result<Tracker, ChangeError> {
+    membership::simple(tracker, last_index, steps)
+}
 
 /// What a batch's durability means, not yet carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(crate) fn carry_out(
 ///
 /// # Errors
 /// The members are already joint, or nobody votes before or after.
-pub fn enter_joint(
+pub(crate) fn enter_joint(
     tracker: &Tracker,
     last_index: Index,
     auto_leave: bool,
@@ -57,7 +57,7 @@ pub fn enter_joint(
 ///
 /// # Errors
 /// The members are not joint.
-pub fn leave_joint(tracker: &Tracker) -> Result<Tracker, ChangeError> {
+pub(crate) fn leave_joint(tracker: &Tracker) -> Result<Tracker, ChangeError> {
     check(tracker)?;
     if !tracker.voters.is_joint() {
         return Err(ChangeError::NotJoint);
@@ -83,7 +83,7 @@ pub fn leave_joint(tracker: &Tracker) -> Result<Tracker, ChangeError> {
 ///
 /// # Errors
 /// The members are joint, more than one voter changes, or nobody votes afterwards.
-pub fn simple(
+pub(crate) fn simple(
     tracker: &Tracker,
     last_index: Index,
     steps: &[ConfChangeSingle],

@@ -8,5 +8,5 @@ mod restore;
 pub use change::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, Transition};
 pub(crate) use changer::{carry_out, check};
 #[cfg(feature = "testing")]
-pub use changer::{enter_joint, leave_joint, simple};
+pub(crate) use changer::{enter_joint, leave_joint, simple};
 pub(crate) use restore::restore;

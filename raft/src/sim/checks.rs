@@ -13,7 +13,7 @@ use crate::quorum::{Joint, Majority, VoteResult};
 use crate::ready::{Apply, ReadState};
 use crate::storage::Storage;
 use crate::storage_memory::MemoryStorage;
-use crate::types::{Entry, Index, NodeId, Payload, Role, Term};
+use crate::types::{Entry, HardState, Index, NodeId, Payload, Role, Term};
 
 /// What everybody must agree on.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl<M: StateMachine> Simulation<M> {
                 core.log.applied, member.live.applied
             ));
         }
-        let (new_term, new_commit) = (term > member.seen_term, commit > member.seen_commit);
+        let new_commit = commit > member.seen_commit;
         let member = &mut self.members[at];
         (member.seen_term, member.seen_commit) = (term, commit);
         if role == Role::Leader {
@@ -116,7 +116,6 @@ impl<M: StateMachine> Simulation<M> {
             self.check_commit(id, commit)?;
             self.history.committed = commit;
         }
-        let _ = new_term;
         Ok(())
     }
 
@@ -176,48 +175,38 @@ impl<M: StateMachine> Simulation<M> {
         let hard = disk.hard_state();
         let name = message.body.name();
         let term = message.term;
-        let wrong = |why: &str| Err(format!("{id} sent {name} of term {term} to {}: {why}", message.to));
-        match &message.body {
-            Body::AppendAnswer { index, rejection: None } if hard.term <= term => {
-                if *index > disk.last_index() {
-                    return wrong("its disk does not hold what it acknowledges");
-                }
-            }
+        let held = match &message.body {
+            Body::AppendAnswer { index, rejection: None } => (
+                hard.term > term || *index <= disk.last_index(),
+                "its disk does not hold what it acknowledges",
+            ),
             Body::VoteAnswer { reject: false, .. } => {
-                if hard.term < term || (hard.term == term && hard.vote != message.to) {
-                    return wrong("its disk does not know of the vote");
-                }
+                (rests(hard, term, message.to), "its disk does not know of the vote")
             }
             Body::Vote { index, log_term, .. } if !self.planted(Bug::EarlierBootAccepted) => {
                 let last = disk.last_index();
-                let ours = (disk.term(last).unwrap_or(0), last);
-                if hard.term < term || (hard.term == term && hard.vote != id) || ours < (*log_term, *index) {
-                    return wrong("its disk does not know of the candidacy");
-                }
+                let complete = (disk.term(last).unwrap_or(0), last) >= (*log_term, *index);
+                (complete && rests(hard, term, id), "its disk does not know of the candidacy")
             }
-            Body::Append { .. } => {
-                let peer = self.node(id).and_then(|node| node.core.tracker.get(message.to));
-                let ours = self
-                    .node(id)
-                    .is_some_and(|node| node.core.term == term && node.core.role == Role::Leader);
-                if ours
-                    && peer.is_some_and(|peer| peer.state == ProgressState::Snapshot)
-                    && self.was_paused(id, message)
-                {
-                    return wrong("the receiver waits for a snapshot");
-                }
-            }
-            _ => {}
+            Body::Append { .. } => (!self.was_paused(id, message), "the receiver waits for a snapshot"),
+            _ => (true, ""),
+        };
+        if held.0 {
+            Ok(())
+        } else {
+            Err(format!("{id} sent {name} of term {term} to {}: {}", message.to, held.1))
         }
-        Ok(())
     }
 
-    /// The append was not said before the snapshot was: it starts where the snapshot ends or it tells of nothing new.
+    /// Said by the present leader to a member that waits for a snapshot, and not before the snapshot was sent.
     fn was_paused(&self, id: NodeId, message: &Message) -> bool {
-        let Some(peer) = self.node(id).and_then(|node| node.core.tracker.get(message.to)) else {
+        let leads = |core: &crate::core::Core<_>| core.term == message.term && core.role == Role::Leader;
+        let Some(core) = self.node(id).map(|node| &node.core).filter(|core| leads(core)) else {
             return false;
         };
-        matches!(&message.body, Body::Append { index, .. } if *index >= peer.pending_snapshot)
+        let Some(peer) = core.tracker.get(message.to) else { return false };
+        let after = matches!(&message.body, Body::Append { index, .. } if *index >= peer.pending_snapshot);
+        peer.state == ProgressState::Snapshot && after
     }
 
     /// Nothing is applied before it is durable here.
@@ -277,4 +266,9 @@ impl<M: StateMachine> Simulation<M> {
         }
         Ok(true)
     }
+}
+
+/// The disk knows of the vote for `vote` in `term`, or of a later term.
+fn rests(hard: HardState, term: Term, vote: NodeId) -> bool {
+    hard.term > term || (hard.term == term && hard.vote == vote)
 }

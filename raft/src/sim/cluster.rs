@@ -36,7 +36,7 @@ pub struct Failure {
     /// What does not hold, and of whom.
     pub what: String,
     /// What was exercised until then.
-    pub stats: Stats,
+    pub stats: Box<Stats>,
 }
 
 impl fmt::Display for Failure {
@@ -157,7 +157,9 @@ impl<M: StateMachine> Simulation<M> {
                 end_ms: self.now / 1000,
                 stats: self.stats,
             }),
-            Err(what) => Err(Failure { seed: self.seed, at_ms: self.now / 1000, what, stats: self.stats }),
+            Err(what) => {
+                Err(Failure { seed: self.seed, at_ms: self.now / 1000, what, stats: Box::new(self.stats) })
+            }
         }
     }
 

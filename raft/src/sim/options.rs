@@ -90,9 +90,8 @@ impl Options {
         config.max_uncommitted_bytes = [0, 500][rng.below(2) as usize];
         if rng.chance(250) {
             config.pacing = crate::Pacing::Stepwise;
-            // Step by step as in etcd, a leader of an older term is told so only with one of these.
-            config.check_quorum |= !config.pre_vote;
-            options.heal_ms *= 4;
+            // Step by step as in etcd, only a pre-vote tells old leaders and candidates of the newer term.
+            config.pre_vote = true;
         }
         if config.check_quorum && rng.chance(400) {
             // 1.1 / 0.9 over ten ticks is a drift of less than three.

@@ -77,7 +77,7 @@ impl<M: StateMachine> Simulation<M> {
         nodes
             .filter(|node| node.core.role == Role::Leader)
             .max_by_key(|node| node.core.term)
-            .map(|node| node.id())
+            .map(super::super::node::Node::id)
     }
 
     fn propose(&mut self, id: NodeId) -> Result<(), String> {

@@ -126,7 +126,7 @@ pub(crate) fn message(message: &Message) -> String {
             (fields.index, fields.log_term) = (*index, *log_term);
         }
         Body::VoteAnswer { reject, .. } | Body::PreVoteAnswer { reject, .. } => {
-            fields.rejected = reject.then_some(0)
+            fields.rejected = reject.then_some(0);
         }
         Body::Heartbeat { commit, .. } => fields.commit = *commit,
         Body::Snapshot { meta } => fields.snapshot = Some(meta),

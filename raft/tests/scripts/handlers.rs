@@ -196,7 +196,7 @@ impl Env {
                 let is_proposal = matches!(message.body, Body::Propose { .. });
                 match node.step(message) {
                     Err(StepError::UnknownPeer { .. }) => {
-                        output.write("raft: cannot step as peer not found\n")
+                        output.write("raft: cannot step as peer not found\n");
                     }
                     Err(StepError::Refused(_)) if is_proposal => output.write("raft proposal dropped\n"),
                     Err(StepError::Faulted) => return Err(format!("{:?}", node.fault())),

@@ -73,10 +73,10 @@ impl Tracer for Output {
         if let Event::Sent { message } = event {
             self.inner().sent.entry(id).or_default().push(message.clone());
         }
-        if let Some((level, text)) = line(id, term, event) {
-            if self.level() <= level {
-                self.write(&format!("{} {text}\n", LEVELS[level]));
-            }
+        if let Some((level, text)) = line(id, term, event)
+            && self.level() <= level
+        {
+            self.write(&format!("{} {text}\n", LEVELS[level]));
         }
     }
 }

@@ -35,7 +35,7 @@ fn read(directive: &Directive) -> Case {
                 ("idx", "_") => case.indexes.push(0),
                 ("idx", index) => case.indexes.push(index.parse().expect("an index")),
                 ("votes", vote) => {
-                    case.votes.push(["_", "n", "y"].iter().position(|v| *v == vote).expect("a vote") as u64)
+                    case.votes.push(["_", "n", "y"].iter().position(|v| *v == vote).expect("a vote") as u64);
                 }
                 (key, _) => panic!("unknown arg {key}"),
             }
