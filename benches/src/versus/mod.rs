@@ -8,12 +8,20 @@ mod table;
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use crate::load::{Length, Operation, Plan, Report, run};
 use crate::server::{Program, Server};
 use crate::usage::{Memory, cpu_time, memory};
 
 pub use table::render;
+
+/// A server that used less than a twentieth of this much time is at rest.
+const SETTLE_CHECK: Duration = Duration::from_millis(400);
+
+/// How often that is looked at.
+const SETTLE_CHECKS_MAX: u32 = 25;
 
 /// One kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +147,7 @@ fn measure_one(
         ..base.clone()
     };
     drive(&fill, &server)?;
+    settle(&server)?;
     let mut measurements = Vec::with_capacity(setup.cases.len());
     for case in &setup.cases {
         let plan = Plan {
@@ -153,6 +162,21 @@ fn measure_one(
         measurements.push(measurement);
     }
     Ok(Outcome { program, measurements, memory: memory(server.pid())? })
+}
+
+/// Waits until the server has nothing to do of its own, such as preparing files for later: that would be
+/// charged to whichever case comes first. It need not come to rest, so there is an end to the patience.
+fn settle(server: &Server) -> io::Result<()> {
+    let mut before = cpu_time(server.pid())?;
+    for _ in 0..SETTLE_CHECKS_MAX {
+        thread::sleep(SETTLE_CHECK);
+        let now = cpu_time(server.pid())?;
+        if now.saturating_sub(before) <= SETTLE_CHECK / 20 {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
 }
 
 /// One plan against one server, on a client runtime of its own.
