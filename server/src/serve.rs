@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tonic::body::Body;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::api::{Api, router};
 use crate::config::Url;
@@ -145,7 +145,25 @@ async fn connection(
         builder.http2().keep_alive_timeout(timeout);
     }
     builder.http1().timer(TokioTimer::new());
-    let service = hyper::service::service_fn(move |request| dispatch(protocols.clone(), request));
+    let grpc = protocols.grpc.map(|api| {
+        let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
+        counted.layer(service_fn(move |request| {
+            let api = Arc::clone(&api);
+            async move { Ok::<_, Infallible>(router::serve(api, request).await) }
+        }))
+    });
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answer = match &grpc {
+            Some(grpc) if is_grpc(&request) => Either::Left(grpc.clone().call(request)),
+            _ => Either::Right(protocols.http.clone().oneshot(request.map(axum::body::Body::new))),
+        };
+        async move {
+            match answer {
+                Either::Left(answer) => answer.await.map(|answer| answer.map(Body::new)),
+                Either::Right(answer) => answer.await.map(|answer| answer.map(Body::new)),
+            }
+        }
+    });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
@@ -156,24 +174,15 @@ async fn connection(
     let _ended = connection.await;
 }
 
-async fn dispatch(protocols: Protocols, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let is_grpc = request.version() == http::Version::HTTP_2
-        && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc_type);
-    match protocols.grpc {
-        Some(api) if is_grpc => {
-            let metrics = CountRpcsLayer::new(Arc::clone(&api.metrics));
-            let service = metrics.layer(service_fn(move |request| {
-                let api = Arc::clone(&api);
-                async move { Ok(router::serve(api, request).await) }
-            }));
-            service.oneshot(request).await.map(|answer| answer.map(Body::new))
-        }
-        _ => protocols
-            .http
-            .oneshot(request.map(axum::body::Body::new))
-            .await
-            .map(|answer| answer.map(Body::new)),
-    }
+/// An answer of one protocol or the other.
+enum Either<L, R> {
+    Left(L),
+    Right(R),
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    request.version() == http::Version::HTTP_2
+        && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc_type)
 }
 
 fn is_grpc_type(value: &HeaderValue) -> bool {

@@ -147,8 +147,8 @@ fn open(config: &Config) -> Result<Opened, String> {
         pre_vote: config.pre_vote,
         seed: u64::from(std::process::id()),
         unsafe_no_sync: config.unsafe_no_fsync,
-        log_segment_bytes: ketch_wal::Options::default().segment_bytes,
-        store: ketch_mvcc::Options::default(),
+        log_segment_bytes: LOG_SEGMENT_BYTES,
+        store: ketch_mvcc::Options { ring_roots: RING_ROOTS, ..ketch_mvcc::Options::default() },
     };
     let opened = bootstrap::open(&disk, &config.data_dir, &options, || founding(config))
         .map_err(|error| error.to_string())?;
@@ -194,6 +194,14 @@ fn start_threads(
         spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
     ])
 }
+
+/// Size of the raft log's segments. Spares of this size are filled with zeroes at the first start; later ones
+/// are recycled.
+const LOG_SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Roots of the recent past that the store keeps for reads at older revisions. Each holds on to the index nodes
+/// that changed since; lists that are being paged pin theirs apart from these.
+const RING_ROOTS: usize = 4;
 
 /// Entries that stay in the raft log once they are durable in the store (etcd's default).
 const KEEP_ENTRIES: u64 = 5000;
