@@ -6,10 +6,6 @@ use ketch_server::config::{self, Config, Parsed};
 use ketch_server::{logging, wiring};
 use tokio::signal::unix::{SignalKind, signal};
 
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match Config::from_process() {
         Ok(Parsed::Run(config)) => run(&config),

@@ -13,7 +13,7 @@ use ketch_raft::{
 use ketch_wal::Position;
 
 /// How many bytes of entries stay in memory once they are applied.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 /// What an entry costs in memory beside its payload.
 const ENTRY_OVERHEAD: usize = 64;
 
