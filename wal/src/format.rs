@@ -177,7 +177,7 @@ pub(crate) fn frame_bind(frame: &mut [u8], seed: Seed, offset: u64) -> u32 {
 
 /// True when `frame`, exactly one whole frame, is valid at its place in the epoch it names.
 pub(crate) fn frame_valid(frame: &[u8], header: &FrameHeader, seed: Seed, offset: u64) -> bool {
-    crc32fast::hash(covered(frame)) == header.bare(seed, offset)
+    planted(Bug::ChecksumIgnored) || crc32fast::hash(covered(frame)) == header.bare(seed, offset)
 }
 
 /// What a frame's checksum covers: all but itself and the epoch, which goes into the seed.
@@ -326,7 +326,7 @@ impl SegmentHeader {
         if block[0..8] != MAGIC {
             return Err(HeaderError::Magic);
         }
-        if u32_at(block, 12) != header_check(block) {
+        if u32_at(block, 12) != header_check(block) && !planted(Bug::ChecksumIgnored) {
             return Err(HeaderError::Check);
         }
         let version = u32_at(block, 8);

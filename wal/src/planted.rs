@@ -32,6 +32,8 @@ pub enum Bug {
     DurableOverclaimed,
     /// The checksum does not cover the length.
     LengthNotCovered,
+    /// Every checksum is taken for right: lets a fuzzer past them, to what the decoder does with bytes that make no sense.
+    ChecksumIgnored,
     /// A file becomes a spare while a reader holds bytes of it.
     RecycledUnderReader,
     /// A batch counts without its commit frame.

@@ -45,6 +45,12 @@ pub(crate) struct Plan {
 
 pub(crate) struct Random(u64);
 
+impl From<u64> for Random {
+    fn from(seed: u64) -> Random {
+        Random(seed)
+    }
+}
+
 impl Random {
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

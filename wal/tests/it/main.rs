@@ -8,6 +8,7 @@ mod faults;
 mod fixtures;
 mod flips;
 mod hunt;
+mod nonsense;
 mod planted;
 mod regressions;
 mod threads;
