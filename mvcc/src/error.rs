@@ -196,6 +196,11 @@ pub enum OpenError {
         /// The newest version this code reads.
         supported: u32,
     },
+    /// A snapshot was being taken in here and is not complete.
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file could not be read.
     Io {
         /// The file.
@@ -218,6 +223,9 @@ impl fmt::Display for OpenError {
                     "{} has format version {found}, this version knows up to {supported}",
                     path.display()
                 )
+            }
+            OpenError::Unfinished { dir } => {
+                write!(f, "{} holds a snapshot that was not taken in completely", dir.display())
             }
             OpenError::Io { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             OpenError::Fault(fault) => fault.fmt(f),

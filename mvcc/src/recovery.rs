@@ -27,6 +27,17 @@ const LOG: &str = "log";
 
 /// See [`Store::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
+    let marker = dir.join(crate::snapshot::MARKER);
+    match disk.open(&marker, false) {
+        Ok(_) => return Err(OpenError::Unfinished { dir: dir.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(OpenError::Io { path: marker, source }),
+    }
+    open_unmarked(disk, dir, options)
+}
+
+/// Opens a directory that may be an import under way.
+pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
     if !options.read_only {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         disk.create_dir_all(dir).map_err(io)?;

@@ -176,7 +176,7 @@ impl Store {
             let rule = "applied positions never go back";
             return Err(Fault::new(crate::error::FaultKind::Misuse { rule }));
         }
-        self.state.commit(&self.shared, applied).map_err(|fault| self.shared.fail(fault))
+        self.state.commit(&self.shared, applied, false).map_err(|fault| self.shared.fail(fault))
     }
 
     /// A handle for readers.
@@ -243,10 +243,11 @@ impl State {
         self.pending.changes.write().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 
-    fn commit(&mut self, shared: &Shared, applied: Applied) -> Result<(), Fault> {
+    /// See [`Store::commit`]; `now` writes even what changes nothing.
+    pub(crate) fn commit(&mut self, shared: &Shared, applied: Applied, now: bool) -> Result<(), Fault> {
         // How many commits that change nothing are carried in memory before one is written.
         const IDLE_MAX: u64 = 1024;
-        let idle = self.batch.is_empty() && self.others.is_empty();
+        let idle = self.batch.is_empty() && self.others.is_empty() && !now;
         if idle && applied.index < self.root.applied.index + IDLE_MAX {
             self.applied = applied;
             return Ok(());
@@ -265,6 +266,17 @@ impl State {
         self.applied = applied;
         lock(&shared.durability).push(appended.end, applied);
         self.publish(shared, appended.end);
+        Ok(())
+    }
+
+    /// Appends the batch to the log without publishing anything: for an import, which nobody reads yet.
+    pub(crate) fn flush(&mut self, shared: &Shared) -> Result<(), Fault> {
+        let changes = self.take_changes();
+        shared.log.append(&mut self.batch, changes.iter().map(|change| change.revision))?;
+        self.batch.clear();
+        if shared.log.wal.active_bytes() >= shared.options.segment_bytes {
+            shared.log.seal()?;
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use ketch_mvcc::model::Model;
 use ketch_mvcc::{
     Applied, CompactError, Fault, KeyRange, OpenError, Options, Query, Store, TableId, WatchRequest,
 };
+use ketch_mvcc::{Cursor, Import, ImportError};
 use ketch_wal::SimDisk;
 use ketch_wal::sim::{Fault as DiskFault, Op};
 
@@ -128,9 +129,10 @@ fn operations(seed: u64) -> i64 {
     disk.ops() as i64
 }
 
-/// Runs the work once for each operation, with `trouble` there.
+/// Runs the work once for each operation, with `trouble` there; `deadly`: nothing works after it.
 fn at_every_operation(
     seed: u64,
+    deadly: bool,
     trouble: impl Fn(&SimDisk, Op) + Send + Sync + Clone + 'static,
     end: fn(&SimDisk),
 ) {
@@ -142,8 +144,11 @@ fn at_every_operation(
         let left = AtomicI64::new(at);
         let trouble = trouble.clone();
         disk.set_hook(Some(Arc::new(move |disk, op, _| {
-            if left.fetch_sub(1, Ordering::SeqCst) == 0 {
-                trouble(disk, op);
+            match left.fetch_sub(1, Ordering::SeqCst) {
+                0 => trouble(disk, op),
+                // Nothing runs on after the end.
+                past if past < 0 && deadly => disk.fail(op, 0, DiskFault::Eio),
+                _ => {}
             }
         })));
         let result = work(&disk, seed, &mut record, ROUNDS);
@@ -156,20 +161,96 @@ fn at_every_operation(
 
 #[test]
 fn power_fails_at_every_operation() {
-    at_every_operation(1, |disk, _| disk.crash(), |_| {});
+    at_every_operation(1, true, |disk, _| disk.crash(), |_| {});
 }
 
 #[test]
 fn the_process_dies_at_every_operation() {
-    at_every_operation(2, |disk, _| disk.kill(), |_| {});
+    at_every_operation(2, true, |disk, _| disk.kill(), |_| {});
 }
 
 #[test]
 fn every_operation_fails_once_and_then_the_power_fails() {
-    at_every_operation(3, |disk, op| disk.fail(op, 0, DiskFault::Eio), SimDisk::crash);
+    at_every_operation(3, false, |disk, op| disk.fail(op, 0, DiskFault::Eio), SimDisk::crash);
 }
 
 #[test]
 fn the_disk_is_full_at_every_operation() {
-    at_every_operation(4, |disk, op| disk.fail(op, 0, DiskFault::NoSpace), SimDisk::kill);
+    at_every_operation(4, false, |disk, op| disk.fail(op, 0, DiskFault::NoSpace), SimDisk::kill);
+}
+
+/// The snapshot of a store with some history, and that store.
+fn snapshot() -> (Vec<Bytes>, Store) {
+    let disk = SimDisk::new(9);
+    let mut record = fresh();
+    work(&disk, 9, &mut record, 30).unwrap();
+    let store = Store::open(disk, Path::new("/s"), options()).unwrap();
+    let mut export = store.reader().view().export(Cursor::START);
+    let chunks = std::iter::from_fn(|| export.next_chunk(400).unwrap()).map(|chunk| chunk.bytes).collect();
+    (chunks, store)
+}
+
+fn take_in(disk: &Arc<SimDisk>, chunks: &[Bytes]) -> Result<Store, ImportError> {
+    let mut import = Import::begin(disk.clone(), Path::new("/s"), options())?;
+    for chunk in chunks {
+        import.chunk(chunk)?;
+    }
+    import.finish()
+}
+
+#[test]
+fn an_interrupted_import_is_refused_or_complete() {
+    let (chunks, sender) = snapshot();
+    let whole = sender.reader().view().hash(0).unwrap();
+    let disk = SimDisk::new(1);
+    drop(take_in(&disk, &chunks).unwrap());
+    let operations = disk.ops() as i64;
+    let mut complete = 0;
+    for at in 0..operations {
+        let disk = SimDisk::new(at as u64);
+        let left = AtomicI64::new(at);
+        disk.set_hook(Some(Arc::new(move |disk, op, _| {
+            match left.fetch_sub(1, Ordering::SeqCst) {
+                0 => disk.crash(),
+                // Nothing runs on after a power failure.
+                past if past < 0 => disk.fail(op, 0, DiskFault::Eio),
+                _ => {}
+            }
+        })));
+        drop(take_in(&disk, &chunks));
+        disk.heal();
+        disk.set_hook(None);
+        match Store::open(disk.clone(), Path::new("/s"), options()) {
+            Err(OpenError::Unfinished { .. }) => {}
+            Err(error) => panic!("operation {at}: {error}"),
+            // Before the marker was durable nothing had begun.
+            Ok(store) if store.revision() == 1 => assert!(at < 12, "operation {at}: an empty store"),
+            Ok(store) => {
+                assert_eq!(store.reader().view().hash(0).unwrap(), whole, "operation {at}");
+                complete += 1;
+            }
+        }
+    }
+    assert!(complete > 0 && complete < operations / 2);
+}
+
+#[test]
+fn a_damaged_or_foreign_chunk_changes_nothing() {
+    let (chunks, sender) = snapshot();
+    let disk = SimDisk::new(2);
+    let mut import = Import::begin(disk.clone(), Path::new("/s"), options()).unwrap();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let mut damaged = chunk.to_vec();
+        let at = i * 7 % damaged.len();
+        damaged[at] ^= 4;
+        assert!(matches!(import.chunk(&damaged), Err(ImportError::Chunk { .. })));
+        if let Some(later) = chunks.get(i + 1) {
+            assert!(matches!(import.chunk(later), Err(ImportError::OutOfPlace { .. })));
+        }
+        import.chunk(chunk).unwrap();
+    }
+    let store = import.finish().unwrap();
+    assert_eq!(store.reader().view().hash(0).unwrap(), sender.reader().view().hash(0).unwrap());
+    let again = Import::begin(disk, Path::new("/s"), options());
+    assert!(matches!(again, Err(ImportError::NotEmpty { .. })));
 }

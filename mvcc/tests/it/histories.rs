@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ketch_mvcc::model::{Model, ModelError};
 use ketch_mvcc::{
-    Applied, CompactError, KeyRange, Options, Progress, Query, RangeResult, ReadError, Store, TableId, View,
+    Applied, CompactError, Cursor, Import, KeyRange, Options, Progress, Query, RangeResult, ReadError, Store,
+    TableId, View,
 };
 use ketch_wal::SimDisk;
 
@@ -100,6 +101,7 @@ impl Bench {
             Op::Step { budget } => drop(self.store().step(*budget).unwrap()),
             Op::Background { budget } => drop(self.store().background().step(*budget).unwrap()),
             Op::Checkpoint => self.store().background().checkpoint().unwrap(),
+            Op::Transfer { max } => self.transfer(*max),
             Op::Sync => drop(self.store().background().sync().unwrap()),
             Op::Restart => {
                 self.commit();
@@ -193,6 +195,43 @@ impl Bench {
         for (view, truth) in std::mem::take(&mut self.pinned) {
             inspect(&view, &truth);
         }
+    }
+
+    /// Moves to another disk by snapshot while the old store goes on compacting; both make the same snapshot.
+    fn transfer(&mut self, max: usize) {
+        self.commit();
+        self.unpin();
+        self.watches = Watches::default();
+        let disk = SimDisk::new(self.applied);
+        let mut import = Import::begin(disk.clone(), Path::new("/store"), options()).unwrap();
+        let view = self.store().reader().view();
+        let (mut export, mut sent) = (view.export(Cursor::START), Vec::new());
+        while let Some(chunk) = export.next_chunk(max).unwrap() {
+            import.chunk(&chunk.bytes).unwrap();
+            assert!(import.chunk(&chunk.bytes).is_err(), "a chunk is taken once");
+            assert_eq!(import.cursor(), chunk.next);
+            // A stream is continued by whoever holds the same state.
+            export = view.export(chunk.next);
+            sent.push(chunk);
+            self.store().background().step(5).unwrap();
+            self.store().step(3).unwrap();
+        }
+        let store = import.finish().unwrap();
+        inspect(&store.reader().view(), &self.truth);
+        let mut again = store.reader().view().export(Cursor::START);
+        for chunk in &sent {
+            assert_eq!(
+                again.next_chunk(max).unwrap().as_ref(),
+                Some(chunk),
+                "the same state, the same snapshot"
+            );
+        }
+        assert_eq!(again.next_chunk(max).unwrap(), None);
+        // Commits without any effect may not be part of the view.
+        self.applied = store.applied().index;
+        self.commits = BTreeMap::from([(self.applied, self.truth.clone())]);
+        self.disk = disk;
+        self.store = Some(store);
     }
 
     fn check_sizes(&mut self) {

@@ -83,6 +83,10 @@ pub(crate) enum Op {
         budget: usize,
     },
     Checkpoint,
+    /// Move to another disk by snapshot, in chunks of so many bytes, and go on there.
+    Transfer {
+        max: usize,
+    },
     Sync,
     /// Commit, then close and open again.
     Restart,
@@ -179,6 +183,7 @@ fn op(random: &mut Random) -> Op {
         83 => Op::Unpin,
         84..=87 => Op::Step { budget: 1 + random.below(6) as usize },
         88..=93 => Op::Background { budget: 1 + random.below(30) as usize },
+        94 if random.one_in(3) => Op::Transfer { max: *random.pick(&[1, 100, 10_000]) },
         94 => Op::Checkpoint,
         95 => Op::Sync,
         96..=97 => Op::Restart,

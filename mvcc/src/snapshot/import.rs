@@ -1,0 +1,272 @@
+//! Taking a snapshot in: into an empty directory, which is no store until all of it is there and verified.
+//!
+//! A marker file stands in the directory from before the first chunk until everything is durable, and a directory with the
+//! marker is refused by [`Store::open`]. So a crash at any moment leaves a directory that is either refused or complete.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ketch_wal::Disk;
+
+use super::format::{self, CHANGES, Cursor, END, Point, TABLES};
+use crate::checkpoint::format::take_table_entry;
+use crate::encoding::{self, take_bytes, take_varint};
+use crate::error::{Fault, OpenError};
+use crate::hash;
+use crate::log::record::{CREATE, Change, DELETE, UPDATE, u64_at};
+use crate::options::Options;
+use crate::revision::Revision;
+use crate::shared::lock;
+use crate::store::Store;
+use crate::tables::TableId;
+
+/// The file that says a directory is not a store yet.
+pub(crate) const MARKER: &str = "importing";
+
+/// Why a snapshot was not taken in. The directory is of no use and is to be removed, except after
+/// [`ImportError::Chunk`] and [`ImportError::OutOfPlace`], which change nothing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The directory holds something already.
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The bytes are damaged or no chunk; the sender may send it again.
+    Chunk {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The chunk is of another state, or not the next one.
+    OutOfPlace {
+        /// Where the import stands.
+        expected: Cursor,
+        /// Where the chunk begins.
+        found: Cursor,
+    },
+    /// All chunks are there and the whole is not what the sender has.
+    Different {
+        /// The sender's hash.
+        expected: u64,
+        /// The hash of what was taken in.
+        found: u64,
+    },
+    /// The directory could not be opened.
+    Open(OpenError),
+    /// The disk refused.
+    Fault(Fault),
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImportError::NotEmpty { dir } => write!(f, "{} is not empty", dir.display()),
+            ImportError::Chunk { reason } => write!(f, "bad snapshot chunk: {reason}"),
+            ImportError::OutOfPlace { expected, found } => {
+                write!(
+                    f,
+                    "the chunk begins at {found:?}, the import is at {expected:?}, or it is of another state"
+                )
+            }
+            ImportError::Different { expected, found } => {
+                write!(f, "the snapshot has hash {expected:016x}, what was taken in has {found:016x}")
+            }
+            ImportError::Open(error) => error.fmt(f),
+            ImportError::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+impl From<OpenError> for ImportError {
+    fn from(error: OpenError) -> ImportError {
+        ImportError::Open(error)
+    }
+}
+
+impl From<Fault> for ImportError {
+    fn from(fault: Fault) -> ImportError {
+        ImportError::Fault(fault)
+    }
+}
+
+/// A snapshot being taken in.
+#[derive(Debug)]
+pub struct Import {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: Options,
+    store: Store,
+    at: Cursor,
+    point: Option<Point>,
+    last: Revision,
+    /// Hashes of tombstones at the compaction point: kept for watches, left out of the store's hash.
+    tombstones: u64,
+    hash: Option<u64>,
+}
+
+/// Changes are appended to the log once they are this many bytes.
+const FLUSH_BYTES: usize = 1 << 20;
+
+impl Import {
+    /// Begins in `dir`, which must be empty or absent.
+    ///
+    /// # Errors
+    /// [`ImportError::NotEmpty`], or what the disk says.
+    pub fn begin(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Import, ImportError> {
+        disk.create_dir_all(dir).map_err(Fault::io("create", dir))?;
+        if !disk.list(dir).map_err(Fault::io("list", dir))?.is_empty() {
+            return Err(ImportError::NotEmpty { dir: dir.to_owned() });
+        }
+        let marker = dir.join(MARKER);
+        let file = disk.create(&marker).map_err(Fault::io("create", &marker))?;
+        file.sync().map_err(Fault::io("sync", &marker))?;
+        disk.sync_dir(dir).map_err(Fault::io("sync", dir))?;
+        let store = crate::recovery::open_unmarked(Arc::clone(&disk), dir, options.clone())?;
+        Ok(Import {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            store,
+            at: Cursor::START,
+            point: None,
+            last: Revision::NONE,
+            tombstones: 0,
+            hash: None,
+        })
+    }
+
+    /// The place the next chunk must begin at; a sender of the same state can go on from here.
+    pub fn cursor(&self) -> Cursor {
+        self.at
+    }
+
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// [`ImportError::Chunk`] or [`ImportError::OutOfPlace`]: nothing changed. Otherwise what the disk says.
+    pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
+        let damaged = ImportError::Chunk { reason: "its checksum or shape is wrong" };
+        let chunk = format::decode(bytes).ok_or(damaged)?;
+        if chunk.from != self.at || self.point.is_some_and(|point| point != chunk.point) {
+            return Err(ImportError::OutOfPlace { expected: self.at, found: chunk.from });
+        }
+        match chunk.from.stage {
+            TABLES => self.tables(chunk.body)?,
+            CHANGES => self.changes(&chunk.point, chunk.body)?,
+            END => self.hash = u64_at(chunk.body, 0),
+            _ => return Err(ImportError::Chunk { reason: "it is behind the end" }),
+        }
+        self.point = Some(chunk.point);
+        self.at = chunk.next;
+        Ok(())
+    }
+
+    /// Makes everything durable, verifies the whole and opens it as a store.
+    ///
+    /// # Errors
+    /// [`ImportError::Different`] when it is not what the sender has; otherwise what the disk says.
+    pub fn finish(mut self) -> Result<Store, ImportError> {
+        let (Some(point), Some(expected)) = (self.point, self.hash) else {
+            return Err(ImportError::Chunk { reason: "chunks are missing" });
+        };
+        let state = &mut self.store.state;
+        let found = state.written.hash.wrapping_sub(self.tombstones);
+        if found != expected {
+            return Err(ImportError::Different { expected, found });
+        }
+        state.revision = point.revision;
+        if point.compacted >= 0 {
+            state.compacted = point.compacted;
+            state.others.push((crate::log::record::COMPACT, point.compacted.to_le_bytes().to_vec()));
+        }
+        state.commit(&self.store.shared, point.applied, true)?;
+        let dead_hash = self.tombstones;
+        let physical = crate::compaction::Physical { done: point.compacted, dead_hash, ..Default::default() };
+        *lock(&self.store.shared.physical) = physical;
+        lock(&self.store.shared.background).scan = crate::compaction::Scan::new(physical);
+        self.store.background().checkpoint()?;
+        drop(self.store);
+        let marker = self.dir.join(MARKER);
+        self.disk.remove(&marker).map_err(Fault::io("remove", &marker))?;
+        self.disk.sync_dir(&self.dir).map_err(Fault::io("sync", &self.dir))?;
+        Ok(Store::open(self.disk, &self.dir, self.options)?)
+    }
+
+    fn tables(&mut self, mut body: &[u8]) -> Result<(), ImportError> {
+        let malformed = || ImportError::Chunk { reason: "a malformed table entry" };
+        let mut entries = Vec::new();
+        while let Some((&table, rest)) = body.split_first() {
+            body = rest;
+            entries.push((TableId(table), take_table_entry(&mut body).ok_or_else(malformed)?));
+        }
+        for (table, (key, value)) in entries {
+            self.store.table_put(table, key, value);
+        }
+        Ok(())
+    }
+
+    fn changes(&mut self, point: &Point, body: &[u8]) -> Result<(), ImportError> {
+        // Decoded whole before anything is changed.
+        let changes = decode_changes(body, self.last, point.revision)
+            .ok_or(ImportError::Chunk { reason: "a malformed change, or one out of order" })?;
+        for (revision, wire) in changes {
+            self.last = revision;
+            let change = self.store.state.import(revision, wire);
+            if change.is_delete() && revision.main == point.compacted {
+                self.tombstones = self.tombstones.wrapping_add(hash::change(&change));
+            }
+            self.store.state.record(change);
+            if self.store.state.batch.bytes() >= FLUSH_BYTES {
+                self.store.state.flush(&self.store.shared)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode_changes(mut body: &[u8], mut last: Revision, newest: i64) -> Option<Vec<(Revision, Bytes)>> {
+    let mut changes = Vec::new();
+    while !body.is_empty() {
+        let main = i64::try_from(take_varint(&mut body)?).ok()?;
+        let revision = Revision::new(main, u32::try_from(take_varint(&mut body)?).ok()?);
+        let wire = take_bytes(&mut body)?;
+        let fields = encoding::decode(wire)?;
+        if revision <= last || main > newest || fields.mod_revision != main || fields.key.is_empty() {
+            return None;
+        }
+        last = revision;
+        changes.push((revision, Bytes::copy_from_slice(wire)));
+    }
+    Some(changes)
+}
+
+impl crate::store::State {
+    /// Puts a version of a snapshot into the index; what came before it may not be part of the snapshot.
+    fn import(&mut self, revision: Revision, wire: Bytes) -> Change {
+        let fields = encoding::decode(&wire).unwrap_or_default();
+        let put = fields.version > 0;
+        let mut previous = Revision::NONE;
+        self.tree.upsert(fields.key, |old| {
+            previous = old.map_or(Revision::NONE, |old| old.revision);
+            let mut head = crate::store::next_head(old, revision, put, -1);
+            (head.create_revision, head.version) = (fields.create_revision, fields.version);
+            head
+        });
+        if !put {
+            self.tombstones.push_back((revision.main, Bytes::copy_from_slice(fields.key)));
+        }
+        let kind = if !put {
+            DELETE
+        } else if fields.version == 1 {
+            CREATE
+        } else {
+            UPDATE
+        };
+        Change { revision, kind, previous, wire }
+    }
+}
