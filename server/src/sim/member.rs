@@ -203,9 +203,7 @@ impl Member {
         let mut answers = Vec::new();
         for job in self.apply.drain(..count) {
             let mut conf_changes = Vec::new();
-            self.applier
-                .apply(job.entries, &mut answers, &mut conf_changes)
-                .map_err(stopped)?;
+            self.applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(stopped)?;
             let index = self.applier.applied_index();
             self.inbox.push(Input::Applied(Applied { token: job.token, index, conf_changes }));
         }

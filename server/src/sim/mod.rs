@@ -220,7 +220,8 @@ mod tests {
     fn what_is_acknowledged_survives_every_crash() {
         let mut total = Report::default();
         for seed in 0..40 {
-            let report = run(&Options { seed, ..Options::default() }).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            let report = run(&Options { seed, ..Options::default() })
+                .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
             total.acknowledged += report.acknowledged;
             total.refused += report.refused;
             total.unknown += report.unknown;

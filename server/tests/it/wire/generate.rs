@@ -129,6 +129,16 @@ impl Generator {
         DeleteRangeRequest { key: self.key(), range_end, prev_kv: self.random.one_in(2) }
     }
 
+    /// Not up to the end of the key space: etcd overlooks that such a delete meets a put of the same
+    /// transaction, and panics at apply if that put then misses its key.
+    fn delete_in_txn(&mut self) -> DeleteRangeRequest {
+        let mut delete = self.delete();
+        if delete.range_end == b"\0"[..] {
+            delete.range_end = Bytes::new();
+        }
+        delete
+    }
+
     fn compact(&mut self) -> CompactionRequest {
         let revision = match self.random.between(0, 3) {
             0 => self.revision(),
@@ -155,14 +165,15 @@ impl Generator {
 
     fn op(&mut self, depth: u32, many: bool, number: i64) -> RequestOp {
         if many {
-            // Different keys, so that only their number can be wrong.
-            let put = PutRequest { key: format!("many/{number}").into(), ..Default::default() };
-            return RequestOp { request: Some(Op::RequestPut(put)) };
+            // Different keys, so that only their number can be wrong; and none of them comes into being, so that
+            // answers stay short: etcd sorts more than twelve keys with an unstable sort.
+            let delete = DeleteRangeRequest { key: format!("many/{number}").into(), ..Default::default() };
+            return RequestOp { request: Some(Op::RequestDeleteRange(delete)) };
         }
         let request = match self.random.between(0, 99) {
             0..40 => Some(Op::RequestPut(self.put())),
             40..70 => Some(Op::RequestRange(self.range())),
-            70..85 => Some(Op::RequestDeleteRange(self.delete())),
+            70..85 => Some(Op::RequestDeleteRange(self.delete_in_txn())),
             85..99 if depth < DEPTH_MAX => Some(Op::RequestTxn(self.txn(depth + 1))),
             85..99 => Some(Op::RequestRange(self.range())),
             _ => None,
