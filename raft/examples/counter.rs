@@ -42,7 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for replica in &mut replicas {
             replica.node.tick();
         }
-        if let Some(leader) = replicas.iter_mut().find(|replica| replica.node.soft_state().role == Role::Leader)
+        if let Some(leader) =
+            replicas.iter_mut().find(|replica| replica.node.soft_state().role == Role::Leader)
             && let Some(number) = to_add.pop()
         {
             leader.node.propose(Bytes::copy_from_slice(&number.to_be_bytes()))?;

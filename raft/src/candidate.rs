@@ -41,6 +41,7 @@ impl<S: Storage> Core<S> {
         }
         let term = if kind == VoteKind::PreVote { self.term + 1 } else { self.term };
         let last = self.log.last_id()?;
+        let commit = self.known_commit()?;
         for to in self.tracker.voters.ids() {
             if to == self.id {
                 // The own vote counts once it is durable, like anybody's.
@@ -54,8 +55,8 @@ impl<S: Storage> Core<S> {
             trace!(self, Event::VoteRequested { kind, to, last });
             let (index, log_term) = (last.index, last.term);
             let body = match kind {
-                VoteKind::PreVote => Body::PreVote { index, log_term },
-                VoteKind::Vote => Body::Vote { index, log_term, transfer },
+                VoteKind::PreVote => Body::PreVote { index, log_term, commit },
+                VoteKind::Vote => Body::Vote { index, log_term, transfer, commit },
             };
             self.queue(Message { from: self.id, to, term, body });
         }

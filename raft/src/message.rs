@@ -53,6 +53,9 @@ pub enum Body {
         log_term: Term,
         /// The leader asked for this election: voters ignore their lease.
         transfer: bool,
+        /// The last entry the candidate knows to be committed, so that a voter who holds it learns so too: it may be
+        /// the one who has to win, and not know yet that it is a voter.
+        commit: EntryId,
     },
     /// Voter to candidate. Sent only once the vote is durable.
     VoteAnswer {
@@ -69,6 +72,8 @@ pub enum Body {
         index: Index,
         /// That entry's term.
         log_term: Term,
+        /// As in [`Body::Vote`].
+        commit: EntryId,
     },
     /// Carries the asked term when granted, the voter's own when not.
     PreVoteAnswer {

@@ -13,8 +13,10 @@ impl<S: Storage> Core<S> {
     pub(crate) fn step(&mut self, message: Message) -> Result<(), Halt> {
         check(&message).map_err(Halt::Malformed)?;
         // Committed is committed in any term.
-        if let Body::VoteAnswer { reject: true, commit } | Body::PreVoteAnswer { reject: true, commit } =
-            message.body
+        if let Body::Vote { commit, .. }
+        | Body::PreVote { commit, .. }
+        | Body::VoteAnswer { commit, .. }
+        | Body::PreVoteAnswer { commit, .. } = message.body
         {
             self.learn_commit(commit)?;
         }
@@ -23,12 +25,12 @@ impl<S: Storage> Core<S> {
         }
         let Message { from, to: _, term, body } = message;
         match body {
-            Body::Vote { index, log_term, transfer } => {
+            Body::Vote { index, log_term, transfer, .. } => {
                 let blind = transfer && self.bug(Bug::TransferToLagging);
                 let theirs = EntryId { term: log_term, index };
                 return Ok(self.consider_vote(VoteKind::Vote, from, term, theirs, blind)?);
             }
-            Body::PreVote { index, log_term } => {
+            Body::PreVote { index, log_term, .. } => {
                 let theirs = EntryId { term: log_term, index };
                 return Ok(self.consider_vote(VoteKind::PreVote, from, term, theirs, false)?);
             }
@@ -62,10 +64,10 @@ impl<S: Storage> Core<S> {
 
     fn higher_term(&mut self, message: &Message) -> Result<bool, Fault> {
         let vote = match message.body {
-            Body::Vote { index, log_term, transfer } => {
+            Body::Vote { index, log_term, transfer, .. } => {
                 Some((VoteKind::Vote, EntryId { term: log_term, index }, transfer))
             }
-            Body::PreVote { index, log_term } => {
+            Body::PreVote { index, log_term, .. } => {
                 Some((VoteKind::PreVote, EntryId { term: log_term, index }, false))
             }
             _ => None,
@@ -120,7 +122,7 @@ impl<S: Storage> Core<S> {
             // A leader of an older term must learn of this one (paper, §5.1; etcd answers only with the options), or this member could neither follow nor win:
             // others ignore its votes while they hear from that leader.
             self.send(message.from, Body::AppendAnswer { index: 0, rejection: None });
-        } else if let Body::PreVote { index, log_term } = message.body {
+        } else if let Body::PreVote { index, log_term, .. } = message.body {
             let theirs = EntryId { term: log_term, index };
             self.refuse_lower_term(VoteKind::PreVote, message.from, theirs)?;
         } else if let Body::Vote { index, log_term, .. } = message.body
@@ -183,8 +185,8 @@ impl<S: Storage> Core<S> {
         Ok(())
     }
 
-    /// What a refused candidate is told.
-    fn known_commit(&self) -> Result<EntryId, Fault> {
+    /// What candidates and those who refuse them tell each other.
+    pub(crate) fn known_commit(&self) -> Result<EntryId, Fault> {
         let index = self.log.committed;
         Ok(self.log.term(index)?.map_or(EntryId::default(), |term| EntryId { term, index }))
     }
@@ -226,8 +228,8 @@ fn check(message: &Message) -> Result<(), &'static str> {
         Body::AppendAnswer { index, rejection } => {
             fits(*index) && rejection.is_none_or(|rejection| fits(rejection.hint) && fits(rejection.log_term))
         }
-        Body::Vote { index, log_term, .. } | Body::PreVote { index, log_term } => {
-            fits(*index) && fits(*log_term)
+        Body::Vote { index, log_term, commit, .. } | Body::PreVote { index, log_term, commit } => {
+            fits(*index) && fits(*log_term) && fits(commit.index)
         }
         Body::VoteAnswer { commit, .. } | Body::PreVoteAnswer { commit, .. } => {
             fits(commit.index) && fits(commit.term)

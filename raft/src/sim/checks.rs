@@ -24,6 +24,8 @@ pub(crate) struct History {
     applied: Vec<(Term, u64)>,
     /// Content and predecessor's term of each entry ever written to a disk.
     written: BTreeMap<(Index, Term), (u64, Term)>,
+    /// The highest index committed by the leader of each term.
+    commits: BTreeMap<Term, Index>,
     /// The highest index committed anywhere.
     pub(crate) committed: Index,
 }
@@ -115,6 +117,7 @@ impl<M: StateMachine> Simulation<M> {
         if new_commit && commit > self.history.committed {
             self.check_commit(id, commit)?;
             self.history.committed = commit;
+            self.history.commits.insert(term, commit);
         }
         Ok(())
     }
@@ -128,7 +131,8 @@ impl<M: StateMachine> Simulation<M> {
         }
         self.history.leaders.insert(term, id);
         self.stats.elections += 1;
-        let committed = self.history.committed;
+        // One who wins late, when a newer term has already committed, need not hold what that committed.
+        let committed = self.history.commits.range(..term).map(|(_, index)| *index).max().unwrap_or(0);
         let Some(node) = self.node(id) else { return Ok(()) };
         let held = node.core.log.term(committed).ok().flatten();
         let expected = self.history.applied.get(committed.wrapping_sub(1) as usize).map(|entry| entry.0);

@@ -110,9 +110,9 @@ fn body(rng: &mut Rng) -> Body {
             let rejection = rng.chance(500).then_some(Rejection { hint: commit.index, log_term });
             Body::AppendAnswer { index, rejection }
         }
-        6 => Body::Vote { index, log_term, transfer: rng.chance(300) },
+        6 => Body::Vote { index, log_term, transfer: rng.chance(300), commit },
         7 => Body::VoteAnswer { reject: rng.chance(300), commit },
-        8 => Body::PreVote { index, log_term },
+        8 => Body::PreVote { index, log_term, commit },
         9 => Body::PreVoteAnswer { reject: rng.chance(300), commit },
         10 => Body::Heartbeat { commit: index, round: log_term },
         11 => Body::HeartbeatAnswer { round: index },

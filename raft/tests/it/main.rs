@@ -1,7 +1,14 @@
 //! Behaviour of the crate through its public face.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../scripts/datadriven.rs"]
+#[expect(dead_code, reason = "shared with the script driver, which uses all of it")]
+mod datadriven;
+#[path = "../scripts/describe.rs"]
+#[expect(dead_code, reason = "shared with the script driver, which uses all of it")]
+mod describe;
 mod hostile;
 mod planted;
 mod simulation;
 mod single;
+mod transcripts;

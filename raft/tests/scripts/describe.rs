@@ -122,7 +122,7 @@ pub(crate) fn message(message: &Message) -> String {
                 fields.rejected = Some(rejection.hint);
             }
         }
-        Body::Vote { index, log_term, .. } | Body::PreVote { index, log_term } => {
+        Body::Vote { index, log_term, .. } | Body::PreVote { index, log_term, .. } => {
             (fields.index, fields.log_term) = (*index, *log_term);
         }
         Body::VoteAnswer { reject, .. } | Body::PreVoteAnswer { reject, .. } => {
