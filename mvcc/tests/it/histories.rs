@@ -335,10 +335,26 @@ pub(crate) fn campaign(seeds: std::ops::Range<u64>, len: usize) {
 
 #[test]
 fn short_histories() {
-    campaign(0..2_000, 25);
+    campaign(0..5_000, 20);
+}
+
+#[test]
+fn more_short_histories() {
+    campaign(5_000..10_000, 20);
 }
 
 #[test]
 fn long_histories() {
     campaign(100_000..100_100, 300);
+}
+
+/// As many more as `KETCH_HISTORIES` says; the first seed is `KETCH_SEED`.
+#[test]
+fn histories_on_demand() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = number("KETCH_SEED").unwrap_or(1_000_000);
+    let count = number("KETCH_HISTORIES").unwrap_or(0);
+    for seed in first..first + count {
+        campaign(seed..seed + 1, if seed % 10 == 0 { 300 } else { 40 });
+    }
 }
