@@ -8,6 +8,7 @@ mod datadriven;
 #[expect(dead_code, reason = "shared with the script driver, which uses all of it")]
 mod describe;
 mod hostile;
+mod islands;
 mod planted;
 mod simulation;
 mod single;

@@ -190,7 +190,7 @@ impl World {
 
     pub(super) fn log(&mut self, id: NodeId) -> Outcome {
         let entries: Vec<String> = self.member(id).disk.all().iter().map(describe::entry).collect();
-        self.say(entries.join("\n"));
+        self.say(if entries.is_empty() { "empty".to_string() } else { entries.join("\n") });
         Ok(())
     }
 
