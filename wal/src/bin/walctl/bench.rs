@@ -19,6 +19,8 @@ const GOOD_P99_US: f64 = 10_000.0;
 /// Beyond this elections become likely.
 const BAD_P99_US: f64 = 50_000.0;
 
+const TURNS: u32 = 4;
+
 /// A folder of our own in the one given, gone afterwards.
 struct Scratch(PathBuf);
 
@@ -39,11 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let json = args.is_set("json");
     let mut lines = Vec::new();
     for &record in &records {
-        let bare = raw::filled(&scratch.0, record, time)?;
         let others = raw::others(&scratch.0, record, time)?;
-        let logs: Result<Vec<_>, Failure> =
-            writers.iter().map(|&n| Ok((n, log(&scratch.0, record, n, time)?))).collect();
-        let logs = logs?;
+        let (bare, logs) = side_by_side(&scratch.0, record, &writers, time)?;
         if json {
             let all = std::iter::once(&bare).chain(&others).chain(logs.iter().map(|(_, m)| m));
             let all: Vec<String> = all.map(Measure::json).collect();
@@ -56,6 +55,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         println!("[{}]", lines.join(","));
     }
     Ok(())
+}
+
+/// The disk and the log take turns, so that a slow minute of the machine falls on both.
+fn side_by_side(
+    dir: &Path,
+    record: usize,
+    writers: &[usize],
+    time: Duration,
+) -> Result<(Measure, Vec<(usize, Measure)>), Failure> {
+    let (mut bare, mut logs) = (Vec::new(), Vec::from_iter(writers.iter().map(|_| Vec::new())));
+    for _ in 0..TURNS {
+        bare.push(raw::filled(dir, record, time / TURNS)?);
+        for (log_turns, &n) in logs.iter_mut().zip(writers) {
+            log_turns.push(log(dir, record, n, time / TURNS)?);
+        }
+    }
+    let logs = logs.into_iter().map(Measure::merge).zip(writers).map(|(measure, &n)| (n, measure));
+    Ok((Measure::merge(bare), logs.collect()))
 }
 
 fn report(record: usize, bare: &Measure, others: &[Measure], logs: &[(usize, Measure)]) {

@@ -18,6 +18,13 @@ impl Measure {
         Measure { name, operations, seconds: elapsed.as_secs_f64(), sorted: latencies }
     }
 
+    /// One measurement out of several of the same thing.
+    pub(crate) fn merge(parts: Vec<Measure>) -> Measure {
+        let name = parts.first().map(|part| part.name.clone()).unwrap_or_default();
+        let elapsed = Duration::from_secs_f64(parts.iter().map(|part| part.seconds).sum());
+        Measure::new(name, parts.into_iter().flat_map(|part| part.sorted).collect(), elapsed)
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds.max(1e-9)
     }
