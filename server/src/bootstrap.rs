@@ -19,6 +19,9 @@ use crate::consensus::record::{self, LogRecord};
 use crate::consensus::storage::LogStorage;
 use crate::datadir::{DataDir, DataDirError, Identity};
 
+/// How many bytes of commands may wait to be committed before further ones are refused.
+const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
+
 /// What a new cluster starts from.
 #[derive(Debug, Clone)]
 pub struct Founding {
@@ -97,6 +100,15 @@ pub enum StartError {
         /// The last entry of the log.
         last: u64,
     },
+    /// The log and the store tell different histories.
+    Diverged {
+        /// What the store has applied.
+        applied: u64,
+        /// The term of that entry as the store knows it.
+        store: u64,
+        /// The term of that entry in the log.
+        log: u64,
+    },
     /// Raft refuses its state.
     Raft(Fault),
 }
@@ -115,6 +127,11 @@ impl fmt::Display for StartError {
                 f,
                 "the raft log (entries {first} to {last}) does not reach what the store has applied ({applied}): \
                  entries that were acknowledged are missing, the member must not serve"
+            ),
+            Self::Diverged { applied, store, log } => write!(
+                f,
+                "the raft log and the store are not of one history: the store applied entry {applied} of term \
+                 {store}, the log has it in term {log}"
             ),
             Self::Raft(fault) => write!(f, "raft refuses to start: {fault}"),
         }
@@ -156,6 +173,7 @@ pub fn open(
     };
     let applier = ApplyCore::new(identity.member_id, store).map_err(StartError::Tables)?;
     let storage = recover(&wal, &applier)?;
+    let state = storage.hard_state();
     let boot = dir.next_boot(&**disk)?;
     let node = start_raft(identity, boot, storage, &applier, options)?;
     Ok(Opened {
@@ -164,7 +182,7 @@ pub fn open(
         founded: new,
         recovery,
         core: ConsensusCore::new(node, identity.member_id, boot),
-        log: LogWriter::new(Arc::new(wal)),
+        log: LogWriter::new(Arc::new(wal), state),
         applier,
         dir,
     })
@@ -225,10 +243,13 @@ fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
     let mut storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
     let (first, last) =
         (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
-    if last < applied.index || first > applied.index + 1 {
+    let Some(mut state) = hard_state.filter(|_| last > 0 && last >= applied.index && first <= applied.index + 1) else {
         return Err(StartError::Missing { applied: applied.index, first, last });
+    };
+    let term = ketch_raft::Storage::term(&storage, applied.index).unwrap_or_default();
+    if applied.index > 0 && term != applied.term {
+        return Err(StartError::Diverged { applied: applied.index, store: applied.term, log: term });
     }
-    let mut state = hard_state.unwrap_or_default();
     state.commit = state.commit.max(applied.index);
     storage.set_hard_state(state);
     storage.set_applied(applied.index);
@@ -262,6 +283,7 @@ fn start_raft(
         check_quorum: true,
         applied: applier.store().applied().index,
         seed: options.seed ^ boot,
+        max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
         ..Config::default()
     };
     Node::new(config, storage).map_err(StartError::Raft)

@@ -36,7 +36,12 @@ fn run(config: &Config) -> ExitCode {
             tracing::info!(subject = notice.subject, "{}", notice.message);
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("ketch-api").enable_all().build();
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("ketch-api")
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(serve(config));

@@ -17,6 +17,9 @@ use crate::version;
 /// How long one attempt may take before the next one.
 const ATTEMPT: Duration = Duration::from_secs(7);
 
+/// How long to wait between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Publishes the member's attributes and the cluster version, and returns once both are agreed.
 ///
 /// # Errors
@@ -49,7 +52,15 @@ async fn propose(api: &Api, command: &InternalRaftRequest) -> Result<(), String>
         match api.proposer.propose(&Caller::default(), command.clone(), deadline).await {
             Ok(_) => return Ok(()),
             Err(ProposeError::Stopped) => return Err("the member stopped before it was ready".into()),
-            Err(error) => tracing::warn!(?error, "failed to publish the member's attributes, trying again"),
+            Err(ProposeError::TooLarge) => {
+                return Err("--max-request-bytes is too small for the member's own attributes".into());
+            }
+            // Normal for a moment after a crash: the store is catching up with the log.
+            Err(ProposeError::TooMany) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                tracing::warn!(?error, "failed to publish the member's attributes, trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }

@@ -16,8 +16,11 @@ const REST: Duration = Duration::from_millis(50);
 const STORE_BUDGET: usize = 2000;
 /// The same of what holds up the applier meanwhile.
 const APPLIER_BUDGET: usize = 500;
-/// How many steps of the raft log's duties are done at a time.
-const LOG_BUDGET: usize = 4;
+/// The same of the raft log's duties, in bytes.
+const LOG_BUDGET: usize = 1 << 20;
+/// The store is synced when it has applied so many entries more than are durable, even if they changed little:
+/// what the raft log must keep for it stays bounded.
+const SYNC_ENTRIES: u64 = 10_000;
 
 /// The upkeep of one member.
 pub struct Upkeep {
@@ -62,6 +65,9 @@ impl Upkeep {
             .shared()
             .compacted
             .send_if_modified(|done| std::mem::replace(done, compaction.physical) != compaction.physical);
+        if self.driver.shared().applied() >= durable.index + SYNC_ENTRIES {
+            self.background.sync().map_err(|fault| format!("the store failed: {fault}"))?;
+        }
         self.give_free(durable.index);
         let log = |error| format!("the raft log failed: {error}");
         self.driver.purge().map_err(log)?;

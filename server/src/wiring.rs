@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ketch_wal::{Disk, RealDisk};
+use ketch_wal::{Disk, RealDisk, Tail};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -54,6 +54,7 @@ pub struct Running {
 /// # Errors
 /// One line that says what stands in the way.
 pub async fn start(config: &Config) -> Result<Running, String> {
+    check_request_bytes(config)?;
     // Ports first: a second server on the same ports must not touch anything.
     let clients = listen_all(&config.listen_client_urls).await?;
     let peers = listen_all(&config.listen_peer_urls).await?;
@@ -78,7 +79,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
             quota_bytes: 2 << 30,
         },
         metrics: Arc::clone(&metrics),
-        large_reads: Semaphore::new(LARGE_READS_MAX),
+        large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
     });
     metrics.set_server_id(identity.member_id);
     refresh_on_scrape(&metrics, &driver);
@@ -148,11 +149,19 @@ fn open(config: &Config) -> Result<Opened, String> {
         seed: u64::from(std::process::id()),
         unsafe_no_sync: config.unsafe_no_fsync,
         log_segment_bytes: LOG_SEGMENT_BYTES,
-        store: ketch_mvcc::Options { ring_roots: RING_ROOTS, ..ketch_mvcc::Options::default() },
+        store: store_options(config),
     };
     let opened = bootstrap::open(&disk, &config.data_dir, &options, || founding(config))
         .map_err(|error| error.to_string())?;
     let Identity { cluster_id, member_id } = opened.identity;
+    if let Tail::Torn { segment, offset, cut_bytes } = &opened.recovery.tail {
+        tracing::warn!(
+            ?segment,
+            offset,
+            cut_bytes,
+            "cut a torn tail off the raft log: writes that were never acknowledged, unless the disk is at fault"
+        );
+    }
     tracing::info!(
         local_member_id = %format_args!("{member_id:x}"),
         cluster_id = %format_args!("{cluster_id:x}"),
@@ -162,6 +171,25 @@ fn open(config: &Config) -> Result<Opened, String> {
         "starting member"
     );
     Ok(opened)
+}
+
+fn store_options(config: &Config) -> ketch_mvcc::Options {
+    ketch_mvcc::Options {
+        ring_roots: RING_ROOTS,
+        // Nobody watches yet, so no events need to wait for a watcher.
+        watch_window_events: 0,
+        unsafe_no_sync: config.unsafe_no_fsync,
+        ..ketch_mvcc::Options::default()
+    }
+}
+
+/// A command must fit into one record of the raft log, whatever the flag says.
+fn check_request_bytes(config: &Config) -> Result<(), String> {
+    let limit = ketch_wal::RECORD_BYTES_MAX as usize - (1 << 20);
+    if config.max_request_bytes <= limit {
+        return Ok(());
+    }
+    Err(format!("--max-request-bytes={} is above the limit of {limit} bytes", config.max_request_bytes))
 }
 
 fn founding(config: &Config) -> Result<Founding, String> {

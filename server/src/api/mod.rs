@@ -51,7 +51,7 @@ pub struct Api {
     /// The member's metrics.
     pub metrics: Arc<Metrics>,
     /// Places for large reads, which run beside the request threads.
-    pub large_reads: Semaphore,
+    pub large_reads: Arc<Semaphore>,
 }
 
 /// How many large reads run at the same time.

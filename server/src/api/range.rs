@@ -1,5 +1,7 @@
 //! Ranges: small ones are read where the request is, large ones on a bounded pool beside it.
 
+use std::sync::Arc;
+
 use ketch_mvcc::{KeyRange, Query, View};
 use ketch_proto::etcdserverpb::ResponseHeader;
 use ketch_proto::rpc_error::RpcError;
@@ -47,20 +49,33 @@ fn read_here(view: &View, query: &Query) -> Result<RangeAnswer, ApiError> {
 }
 
 fn is_large(view: &View, query: &Query) -> Result<bool, ApiError> {
-    if query.count_only || matches!(query.range, KeyRange::Single(_)) {
+    let latest = query.revision <= 0 || query.revision == view.revision();
+    let whole = query.sort.is_some() || query.limit == 0 || query.limit > LARGE || has_filters(query) || !latest;
+    if matches!(query.range, KeyRange::Single(_)) || !whole || (query.count_only && latest) {
         return Ok(false);
     }
-    if (1..=LARGE).contains(&query.limit) && query.sort.is_none() {
-        return Ok(false);
-    }
-    Ok(view.count(&query.range, query.revision)? > LARGE)
+    // Counting is cheap at the newest revision only; an estimate is all that is needed.
+    Ok(view.count(&query.range, 0)? > LARGE)
+}
+
+fn has_filters(query: &Query) -> bool {
+    let filters =
+        [query.min_mod_revision, query.max_mod_revision, query.min_create_revision, query.max_create_revision];
+    filters.iter().any(|&filter| filter != 0)
 }
 
 async fn beside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let Ok(_place) = api.large_reads.acquire().await else { return Err(RpcError::ServerStopped.into()) };
+    let Ok(place) = Arc::clone(&api.large_reads).acquire_owned().await else {
+        return Err(RpcError::ServerStopped.into());
+    };
+    // The place belongs to the work: a client that goes away does not make room while its read still runs.
+    let work = move || {
+        let _place = place;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_gone| Err(RpcError::ServerStopped.into()))
 }
 

@@ -55,8 +55,9 @@ pub fn delete(request: &DeleteRangeRequest) -> Result<(), RpcError> {
 pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), RpcError> {
     txn_shape(request, ops_max, 1)?;
     // Overlaps only once the size is known to be in bounds: the check is more than linear.
-    writes(&request.success)?;
-    writes(&request.failure)?;
+    for branch in [&request.success, &request.failure] {
+        writes(branch)?.check_reuses()?;
+    }
     Ok(())
 }
 
@@ -86,6 +87,10 @@ fn op_shape(op: &RequestOp, ops_max: usize, depth: usize) -> Result<(), RpcError
 struct Writes {
     puts: HashSet<Bytes>,
     deletes: Spans,
+    /// The smallest key from which on everything is deleted (`range_end` is `\0`).
+    deleted_from: Option<Bytes>,
+    /// The largest key of a put that keeps the value or the lease it finds.
+    reuses: Option<Bytes>,
 }
 
 /// No key may be put twice in one branch, nor put and deleted, nested transactions included; the two branches
@@ -95,6 +100,9 @@ fn writes(ops: &[RequestOp]) -> Result<Writes, RpcError> {
     for op in ops {
         if let Some(Request::RequestDeleteRange(delete)) = &op.request {
             all.deletes.add_delete(delete);
+            if delete.range_end.as_ref() == [0] {
+                all.deletes_from(Some(delete.key.clone()));
+            }
         }
     }
     for op in ops {
@@ -111,12 +119,19 @@ fn writes(ops: &[RequestOp]) -> Result<Writes, RpcError> {
                 all.add_put(&key)?;
             }
         }
+        for branch in [then.deleted_from, otherwise.deleted_from] {
+            all.deletes_from(branch);
+        }
+        all.reuses = all.reuses.max(then.reuses).max(otherwise.reuses);
         all.deletes.merge(then.deletes);
         all.deletes.merge(otherwise.deletes);
     }
     for op in ops {
         if let Some(Request::RequestPut(put)) = &op.request {
             all.add_put(&put.key)?;
+            if put.ignore_value || put.ignore_lease {
+                all.reuses = all.reuses.max(Some(put.key.clone()));
+            }
         }
     }
     Ok(all)
@@ -126,6 +141,22 @@ impl Writes {
     fn add_put(&mut self, key: &Bytes) -> Result<(), RpcError> {
         self.check_not_deleted(key)?;
         if self.puts.insert(key.clone()) { Ok(()) } else { Err(RpcError::DuplicateKey) }
+    }
+
+    fn deletes_from(&mut self, key: Option<Bytes>) {
+        self.deleted_from = match (self.deleted_from.take(), key) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// A put cannot keep what a delete of the same transaction takes away. The overlap check does not see this
+    /// where everything from a key on is deleted.
+    fn check_reuses(&self) -> Result<(), RpcError> {
+        match (&self.deleted_from, &self.reuses) {
+            (Some(from), Some(key)) if key >= from => Err(RpcError::KeyNotFound),
+            _ => Ok(()),
+        }
     }
 
     fn check_not_deleted(&self, key: &[u8]) -> Result<(), RpcError> {
@@ -216,6 +247,17 @@ mod tests {
         assert_eq!(check(vec![delete_op("a", ""), put_op("a\0")]), Ok(()));
         assert_eq!(check(vec![delete_op("a", "\0"), put_op("b")]), Ok(()), "etcd takes the end literally");
         assert_eq!(check(vec![delete_op("a", "c"), delete_op("b", "d")]), Ok(()));
+    }
+
+    #[test]
+    fn a_put_cannot_keep_what_is_deleted_before_it() {
+        let keep = |key: &str| {
+            let put = PutRequest { key: key.to_owned().into(), ignore_value: true, ..PutRequest::default() };
+            RequestOp { request: Some(Request::RequestPut(put)) }
+        };
+        assert_eq!(check(vec![delete_op("b", "\0"), keep("c")]), Err(RpcError::KeyNotFound));
+        assert_eq!(check(vec![nested(vec![delete_op("b", "\0")], vec![]), keep("b")]), Err(RpcError::KeyNotFound));
+        assert_eq!(check(vec![delete_op("b", "\0"), keep("a")]), Ok(()));
     }
 
     #[test]

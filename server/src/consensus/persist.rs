@@ -75,21 +75,28 @@ impl From<ketch_wal::Error> for LogFault {
     }
 }
 
+/// How much of the queue goes into one batch of the log; the rest follows in further ones before the sync. Far
+/// below the log's own limit, so that a queue behind a slow disk can never outgrow a batch.
+const BATCH_BYTES: u64 = 16 << 20;
+
 /// The single writer of the raft log.
+///
+/// Every batch ends with the full hard state, so whatever part of the log is kept tells term and vote. A batch
+/// that moves only the commit index is not written by itself, it rides with the next one.
 #[derive(Debug)]
 pub struct LogWriter {
     wal: Arc<Wal>,
     batch: Batch,
-    /// The newest hard state that is not in the log: a batch that moves only the commit index is not written
-    /// by itself, it rides with the next one.
-    waiting: Option<HardState>,
+    state: HardState,
+    /// The commit index that the log tells already: never beyond the entries before it.
+    written_commit: Index,
 }
 
 impl LogWriter {
-    /// A writer at the end of `wal`.
+    /// A writer at the end of `wal`, which tells the hard state `state` so far.
     #[must_use]
-    pub fn new(wal: Arc<Wal>) -> LogWriter {
-        LogWriter { wal, batch: Batch::new(), waiting: None }
+    pub fn new(wal: Arc<Wal>, state: HardState) -> LogWriter {
+        LogWriter { wal, batch: Batch::new(), state, written_commit: state.commit }
     }
 
     /// The log written to.
@@ -98,41 +105,50 @@ impl LogWriter {
         &self.wal
     }
 
-    /// Writes all of `jobs` as one batch and, if any of them asks for it, syncs once. The jobs come back in
-    /// their order.
+    /// Writes all of `jobs` and, if any of them asks for it, syncs once. The jobs come back in their order.
     ///
     /// # Errors
     /// A fault of the log; nothing of these jobs may be acknowledged then.
     pub fn persist(&mut self, jobs: Vec<PersistJob>) -> Result<Vec<Persisted>, LogFault> {
         self.batch.clear();
         let mut must_sync = false;
+        let mut places = Vec::new();
         for job in &jobs {
             if let Some(snapshot) = &job.snapshot {
                 return Err(LogFault::UnexpectedSnapshot(snapshot.clone()));
             }
             must_sync |= job.must_sync;
-            job.entries.iter().for_each(|entry| record::push_entry(&mut self.batch, entry));
-            if job.hard_state.is_some() {
-                self.waiting = job.hard_state;
+            self.state = job.hard_state.unwrap_or(self.state);
+            for entry in &job.entries {
+                record::push_entry(&mut self.batch, entry);
+                if self.batch.bytes() as u64 >= BATCH_BYTES {
+                    self.write(self.written_commit, &mut places)?;
+                }
             }
         }
         if must_sync || !self.batch.is_empty() {
-            if let Some(state) = self.waiting.take() {
-                record::push_hard_state(&mut self.batch, &state);
-            }
-            if !self.batch.is_empty() {
-                self.wal.append(&mut self.batch)?;
-            }
+            self.write(self.state.commit, &mut places)?;
+            self.written_commit = self.state.commit;
         }
         if must_sync {
             self.wal.sync()?;
         }
-        let mut places = self.batch.positions().iter().copied();
+        let mut places = places.into_iter();
         let done = jobs.into_iter().map(|job| {
             let positions = places.by_ref().take(job.entries.len()).collect();
             Persisted { token: job.token, entries: job.entries, positions, hard_state: job.hard_state }
         });
         Ok(done.collect())
+    }
+
+    /// Ends the batch with the hard state and writes it; adds the places of its entries.
+    fn write(&mut self, commit: Index, places: &mut Vec<Position>) -> Result<(), LogFault> {
+        let entries = self.batch.len();
+        record::push_hard_state(&mut self.batch, &HardState { commit, ..self.state });
+        self.wal.append(&mut self.batch)?;
+        places.extend_from_slice(&self.batch.positions()[..entries]);
+        self.batch.clear();
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! | thread | consensus | log | applier |
 //! | --- | --- | --- | --- |
-//! | a caller with the only request in flight | one round | one round | one round |
+//! | a caller with the only request in flight, a proposal, while syncs are quick | one round | one round | one round |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
 //! | ticker | one round | no | no |
@@ -24,6 +24,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
+use std::time::Duration;
 
 use ketch_raft::{Apply, StorageError};
 use ketch_wal::{Position, Wal};
@@ -36,6 +37,9 @@ use crate::metrics::Metrics;
 use crate::propose::Proposed;
 use crate::state::Shared;
 use crate::wait::{AppliedWaiters, Waiters};
+
+/// A sync that takes longer is no longer done on a request's thread.
+const QUICK_SYNC: Duration = Duration::from_millis(2);
 
 /// Why a member stopped by itself.
 #[derive(Debug, Clone)]
@@ -59,6 +63,8 @@ pub struct Driver {
     at_index: AppliedWaiters,
     drive_thread: Sleeper,
     stopping: AtomicBool,
+    /// Whether the last sync was so quick that a caller may spend the next one's time itself.
+    sync_is_quick: AtomicBool,
     stopped: OnceLock<Stopped>,
     on_stop: tokio::sync::Notify,
 }
@@ -97,6 +103,7 @@ impl Driver {
             at_index: AppliedWaiters::default(),
             drive_thread: Sleeper::default(),
             stopping: AtomicBool::new(false),
+            sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
             on_stop: tokio::sync::Notify::new(),
         }
@@ -126,12 +133,14 @@ impl Driver {
         &self.reads
     }
 
-    /// Hands in `input` and does what the calling thread may do about it. A thread that is alone with the
-    /// only request in flight may spend the time of a disk sync in here.
+    /// Hands in `input` and does what the calling thread may do about it. A thread that brings the only request
+    /// in flight, a proposal, may spend the time of a disk sync in here, as long as syncs are quick.
     pub fn submit(&self, input: Input) {
+        let proposes = matches!(input, Input::Propose { .. });
         self.inbox.push(input);
         self.run_consensus();
-        if !self.idle() && self.proposals.pending() <= 1 {
+        let alone = proposes && self.proposals.pending() + self.reads.pending() <= 1;
+        if alone && self.sync_is_quick.load(Ordering::Relaxed) {
             self.run_log();
             self.run_applier();
         }
@@ -284,7 +293,9 @@ impl Driver {
         let verdict = persisted.map(|done| self.inbox.extend(done.into_iter().map(Input::Persisted)));
         drop(log);
         if must_sync {
-            self.metrics.wal_fsync.observe(watch.elapsed());
+            let took = watch.elapsed();
+            self.sync_is_quick.store(took < QUICK_SYNC, Ordering::Relaxed);
+            self.metrics.wal_fsync.observe(took);
         }
         match verdict {
             Ok(()) => _ = self.run_consensus(),

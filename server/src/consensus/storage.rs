@@ -108,7 +108,7 @@ impl LogStorage {
     }
 
     /// Forgets entries up to and including `index`, which must be applied; the log may then drop what lies
-    /// before the place returned.
+    /// before the place returned, which is that of the entry `index` itself.
     pub fn purge_to(&mut self, index: Index) -> Option<Position> {
         let index = index.min(self.applied).min(self.last_index());
         if index <= self.before.0 {
@@ -116,7 +116,8 @@ impl LogStorage {
         }
         let term = self.term(index).ok()?;
         let dropped = usize::try_from(index - self.before.0).ok()?;
-        let keep_from = self.positions.get(dropped).copied();
+        // The entry itself stays in the log: after a restart it tells the term of the base.
+        let keep_from = self.position(index);
         self.positions.drain(..dropped);
         self.before = (index, term);
         while self.terms.get(1).is_some_and(|&(first, _)| first <= index + 1) {
@@ -260,13 +261,13 @@ mod tests {
         // Nothing unapplied is purged.
         assert_eq!(log.purge_to(3), None);
         log.set_applied(3);
-        assert_eq!(log.purge_to(9), Some(Position::from_u64(900)));
+        assert_eq!(log.purge_to(9), Some(Position::from_u64(300)));
         assert_eq!((log.first_index(), log.last_index()), (4, 4));
         assert_eq!(log.term(3).unwrap(), 2);
         assert_eq!(log.term(4).unwrap(), 6);
         assert_eq!(log.term(2), Err(StorageError::Compacted));
         log.set_applied(4);
-        assert_eq!(log.purge_to(4), None, "no place is left to keep from");
+        assert_eq!(log.purge_to(4), Some(Position::from_u64(900)));
         assert_eq!(log.term(4).unwrap(), 6);
         log.append(vec![entry(5, 7, 1)], &[Position::from_u64(950)]).unwrap();
         assert_eq!(log.term(5).unwrap(), 7);
