@@ -103,4 +103,5 @@ pub use segment::SegmentInfo;
 #[cfg(any(test, feature = "testing"))]
 pub use sim::SimDisk;
 pub use stats::Stats;
+pub use sys::name_bus_errors;
 pub use wal::{Appended, Progress, Wal};

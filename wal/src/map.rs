@@ -5,9 +5,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
+
+use crate::sys;
 
 /// A whole file, mapped; slices of it are `Bytes` that keep the map alive.
 #[derive(Debug)]
@@ -15,11 +18,23 @@ pub(crate) struct Map {
     whole: Bytes,
 }
 
-struct Owner(Mmap);
+struct Owner {
+    map: Mmap,
+    /// Its place in the table of the signal handler.
+    watched: Option<usize>,
+}
 
 impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(slot) = self.watched {
+            sys::unwatch(slot);
+        }
     }
 }
 
@@ -32,7 +47,9 @@ impl Map {
         // folder is locked, which the crate documents as the condition. A file cut short by someone else makes an
         // access a SIGBUS that ends the process; it never yields other bytes.
         let map = unsafe { MmapOptions::new().len(capacity).map(file)? };
-        Ok(Map { whole: Bytes::from_owner(Owner(map)) })
+        let inode = file.metadata()?.ino();
+        let watched = sys::watch(map.as_ptr() as usize, capacity, inode);
+        Ok(Map { whole: Bytes::from_owner(Owner { map, watched }) })
     }
 
     pub(crate) fn capacity(&self) -> usize {

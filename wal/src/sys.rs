@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::disk::Space;
 
@@ -51,4 +53,111 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call touches no memory of ours.
     let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where a mapped file lies, for the signal handler: it may only touch atomics.
+struct Watched {
+    start: AtomicUsize,
+    len: AtomicUsize,
+    inode: AtomicU64,
+}
+
+const WATCHED_MAX: usize = 1024;
+
+static WATCHED: [Watched; WATCHED_MAX] =
+    [const { Watched { start: AtomicUsize::new(0), len: AtomicUsize::new(0), inode: AtomicU64::new(0) } };
+        WATCHED_MAX];
+
+/// Taken by those who change the table; the handler only reads it.
+static WATCHING: Mutex<()> = Mutex::new(());
+
+/// Enters a map into the table; `None` when it is full, then an error under this map is not named.
+pub(crate) fn watch(start: usize, len: usize, inode: u64) -> Option<usize> {
+    let _guard = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = WATCHED.iter().position(|watched| watched.len.load(Ordering::Relaxed) == 0)?;
+    WATCHED[slot].start.store(start, Ordering::Relaxed);
+    WATCHED[slot].inode.store(inode, Ordering::Relaxed);
+    WATCHED[slot].len.store(len, Ordering::Release);
+    Some(slot)
+}
+
+/// Takes a map out of the table, before it is unmapped.
+pub(crate) fn unwatch(slot: usize) {
+    let _guard = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    WATCHED[slot].len.store(0, Ordering::Release);
+}
+
+static NAMED: Mutex<bool> = Mutex::new(false);
+
+/// Names the file when an access through a map of the log fails (SIGBUS: an I/O error, or somebody cut the file), on standard
+/// error; the process then ends by that signal, as it would have without a name. For a server's start; a second call does nothing.
+///
+/// # Errors
+/// Those of the system.
+pub fn name_bus_errors() -> io::Result<()> {
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *named {
+        return Ok(());
+    }
+    // SAFETY: a zeroed `sigaction` is a valid value of the struct of integers that it is.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_bus_error as *const () as usize;
+    // One shot: the handler returns, the access fails again, and the default action ends the process.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_ONSTACK;
+    // SAFETY: the struct lives for the call, nothing is asked back; the handler has the signature that SA_SIGINFO asks for and calls only
+    // functions that are allowed in a signal handler.
+    if unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    *named = true;
+    Ok(())
+}
+
+extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; SIGBUS fills in the address.
+    let at = unsafe { (*info).si_addr() } as usize;
+    let mut line = Line { bytes: [0; 160], len: 0 };
+    line.text(b"ketch-wal: SIGBUS: the disk failed, or a file was cut short, under a memory map");
+    for watched in &WATCHED {
+        let (start, len) = (watched.start.load(Ordering::Relaxed), watched.len.load(Ordering::Acquire));
+        if (start..start.saturating_add(len)).contains(&at) {
+            line.text(b": inode ");
+            line.number(watched.inode.load(Ordering::Relaxed));
+            line.text(b", offset ");
+            line.number((at - start) as u64);
+        }
+    }
+    line.text(b"\n");
+    // SAFETY: the buffer lives for the call, and write may be called in a signal handler.
+    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len) };
+}
+
+/// A line put together without allocating.
+struct Line {
+    bytes: [u8; 160],
+    len: usize,
+}
+
+impl Line {
+    fn text(&mut self, text: &[u8]) {
+        for byte in text {
+            if let Some(free) = self.bytes.get_mut(self.len) {
+                *free = *byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn number(&mut self, mut number: u64) {
+        let (mut digits, mut at) = ([b'0'; 20], 20);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.text(&digits[at..]);
+    }
 }

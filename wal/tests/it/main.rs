@@ -11,4 +11,5 @@ mod hunt;
 mod nonsense;
 mod planted;
 mod regressions;
+mod signal;
 mod threads;

@@ -17,7 +17,7 @@ fn many_threads_share_syncs_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { segment_bytes: 64 << 10, ..small() };
     let wal = Wal::open(Arc::new(RealDisk), dir.path(), options.clone()).unwrap().wal;
-    let (threads, each) = (8, 200);
+    let (threads, each) = (8, 50);
     thread::scope(|scope| {
         for t in 0..threads {
             let wal = &wal;
@@ -155,7 +155,7 @@ fn readers_go_on_while_segments_are_purged_and_recycled() {
                 })
             })
             .collect();
-        for i in 0..1500u32 {
+        for i in 0..500u32 {
             let at = put(wal, &char::from(b'a' + (i % 26) as u8).to_string().repeat(800));
             *latest.lock().unwrap() = at;
             if i % 20 == 19 {
