@@ -243,7 +243,9 @@ fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
     let mut storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
     let (first, last) =
         (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
-    let Some(mut state) = hard_state.filter(|_| last > 0 && last >= applied.index && first <= applied.index + 1) else {
+    let Some(mut state) =
+        hard_state.filter(|_| last > 0 && last >= applied.index && first <= applied.index + 1)
+    else {
         return Err(StartError::Missing { applied: applied.index, first, last });
     };
     let term = ketch_raft::Storage::term(&storage, applied.index).unwrap_or_default();

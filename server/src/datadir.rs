@@ -214,8 +214,8 @@ fn refuse_foreign(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<(), 
     if is_dir(GUARD) {
         return Err(DataDirError::OfEtcd(path.to_owned()));
     }
-    let ours = [IDENTITY, BOOT].into_iter().filter(|&file| names.iter().any(|name| name == file));
-    match ours.chain([LOG, STORE].into_iter().filter(|dir| is_dir(dir))).next() {
+    let is_there = |name: &&str| names.iter().any(|found| found == name) || is_dir(name);
+    match [IDENTITY, BOOT, LOG, STORE].into_iter().find(is_there) {
         Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.to_owned())),
         None => Ok(()),
     }

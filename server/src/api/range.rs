@@ -50,7 +50,8 @@ fn read_here(view: &View, query: &Query) -> Result<RangeAnswer, ApiError> {
 
 fn is_large(view: &View, query: &Query) -> Result<bool, ApiError> {
     let latest = query.revision <= 0 || query.revision == view.revision();
-    let whole = query.sort.is_some() || query.limit == 0 || query.limit > LARGE || has_filters(query) || !latest;
+    let whole =
+        query.sort.is_some() || query.limit == 0 || query.limit > LARGE || has_filters(query) || !latest;
     if matches!(query.range, KeyRange::Single(_)) || !whole || (query.count_only && latest) {
         return Ok(false);
     }
@@ -59,8 +60,12 @@ fn is_large(view: &View, query: &Query) -> Result<bool, ApiError> {
 }
 
 fn has_filters(query: &Query) -> bool {
-    let filters =
-        [query.min_mod_revision, query.max_mod_revision, query.min_create_revision, query.max_create_revision];
+    let filters = [
+        query.min_mod_revision,
+        query.max_mod_revision,
+        query.min_create_revision,
+        query.max_create_revision,
+    ];
     filters.iter().any(|&filter| filter != 0)
 }
 

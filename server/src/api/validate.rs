@@ -256,7 +256,10 @@ mod tests {
             RequestOp { request: Some(Request::RequestPut(put)) }
         };
         assert_eq!(check(vec![delete_op("b", "\0"), keep("c")]), Err(RpcError::KeyNotFound));
-        assert_eq!(check(vec![nested(vec![delete_op("b", "\0")], vec![]), keep("b")]), Err(RpcError::KeyNotFound));
+        assert_eq!(
+            check(vec![nested(vec![delete_op("b", "\0")], vec![]), keep("b")]),
+            Err(RpcError::KeyNotFound)
+        );
         assert_eq!(check(vec![delete_op("b", "\0"), keep("a")]), Ok(()));
     }
 
