@@ -91,10 +91,18 @@ fn an_empty_or_foreign_directory() {
     fs::create_dir(dir.path().join("data")).unwrap();
     instance(dir.path()).start().kill();
 
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("data")).unwrap();
-    fs::write(dir.path().join("data").join("log"), "dear diary").unwrap();
-    refusal(&instance(dir.path())).assert_clear(&["data", "log", "KETCH"]);
+    // Something under a name of ours, but nothing says that it is ours.
+    for name in ["identity", "log", "store"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data").join(name);
+        if name == "identity" {
+            fs::create_dir(dir.path().join("data")).unwrap();
+            fs::write(path, "dear diary").unwrap();
+        } else {
+            fs::create_dir_all(path).unwrap();
+        }
+        refusal(&instance(dir.path())).assert_clear(&["data", name, "KETCH"]);
+    }
 }
 
 #[test]
