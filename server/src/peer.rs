@@ -11,7 +11,6 @@ use axum::routing::get;
 use crate::api::Api;
 
 /// What the peer port answers.
-#[must_use]
 pub fn router(api: Arc<Api>) -> Router {
     Router::new().route("/members", get(members)).with_state(api)
 }

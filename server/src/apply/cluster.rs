@@ -42,8 +42,8 @@ impl Cluster {
     pub fn load(store: &Store) -> Result<Cluster, String> {
         let mut members = BTreeMap::new();
         for (key, value) in store.table(TABLE_MEMBERS).iter() {
-            let member = Member::from_json(&value).map_err(|error| {
-                format!("member {} in the store does not decode: {error}", String::from_utf8_lossy(&key))
+            let member = Member::from_json(value).map_err(|error| {
+                format!("member {} in the store does not decode: {error}", String::from_utf8_lossy(key))
             })?;
             members.insert(member.id, member);
         }
@@ -54,7 +54,7 @@ impl Cluster {
                 .map_err(|error| format!("raft's membership in the store does not decode: {error}"))?,
             None => ConfState::default(),
         };
-        let version = cluster.get(CLUSTER_VERSION).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let version = cluster.get(CLUSTER_VERSION).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Ok(Cluster { members, conf_state, version })
     }
 

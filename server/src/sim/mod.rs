@@ -3,7 +3,7 @@
 //!
 //! The [`Driver`](crate::consensus::shell::Driver) of production is replaced by [`Member::step`], which runs one
 //! station at a time in an order that the seed chooses; crashes lose or tear what was not synced, kills lose
-//! nothing but the process. [`history`] remembers what was acknowledged and checks it after every start.
+//! nothing but the process. [`History`] remembers what was acknowledged and checks it after every start.
 //!
 //! ```
 //! let report = ketch_server::sim::run(&ketch_server::sim::Options { seed: 1, rounds: 400, ..Default::default() })?;
