@@ -174,3 +174,83 @@ pub fn fetch(wal: &Wal, job: &FetchJob) -> Result<Vec<Entry>, LogFault> {
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ketch_raft::{ConfState, Config, MemoryStorage, Node, bootstrap};
+    use ketch_wal::SimDisk;
+    use std::path::Path;
+
+    use crate::consensus::record::LogRecord;
+
+    fn open(disk: &Arc<SimDisk>) -> Arc<Wal> {
+        let disk: Arc<dyn ketch_wal::Disk> = Arc::<SimDisk>::clone(disk);
+        Arc::new(Wal::open(disk, Path::new("/log"), ketch_wal::Options::default()).unwrap().wal)
+    }
+
+    /// A persist batch of a sole voter's campaign: its token is real, its content is the test's to change.
+    fn any_job() -> PersistJob {
+        let mut storage = MemoryStorage::new();
+        let (state, entries) = bootstrap(&[(1, Bytes::new())]);
+        storage.set_hard_state(state);
+        storage.append(&entries);
+        storage.set_conf_state(ConfState::of_voters([1]));
+        let mut node = Node::new(Config { id: 1, applied: 1, ..Config::default() }, storage).unwrap();
+        node.campaign().unwrap();
+        node.ready().persist.unwrap()
+    }
+
+    #[test]
+    fn what_is_persisted_can_be_fetched_after_a_crash() {
+        let disk = SimDisk::new(1);
+        let entries: Vec<Entry> =
+            (1..=40u64).map(|i| Entry::normal(2, i, vec![i as u8; 700_000].into())).collect();
+        let state = HardState { term: 2, vote: 1, commit: 0 };
+        let mut writer = LogWriter::new(open(&disk), state);
+        // A real token, around entries of our own.
+        let mut job = any_job();
+        job.entries.clone_from(&entries);
+        job.hard_state = Some(HardState { commit: 40, ..state });
+        job.must_sync = true;
+        let done = writer.persist(vec![job]).unwrap();
+        assert_eq!(done[0].positions.len(), entries.len());
+        let batches = {
+            let states = writer.wal().iter(Position::START).map(Result::unwrap);
+            let states = states.filter_map(|found| match record::decode(found.kind, &found.data).unwrap() {
+                LogRecord::HardState(state) => Some(state.commit),
+                LogRecord::Entry(_) => None,
+            });
+            states.collect::<Vec<_>>()
+        };
+        // 28 MB are more than one batch; a commit index never comes before its entries.
+        assert_eq!(batches, [0, 40]);
+        disk.crash();
+        let wal = open(&disk);
+        for (entry, &position) in entries.iter().zip(&done[0].positions) {
+            let found = wal.read(position).unwrap();
+            assert_eq!(record::decode(found.kind, &found.data), Ok(LogRecord::Entry(entry.clone())));
+        }
+    }
+
+    #[test]
+    fn a_moved_commit_index_waits_for_the_next_batch() {
+        let disk = SimDisk::new(1);
+        let mut writer = LogWriter::new(open(&disk), HardState::default());
+        let mut job = any_job();
+        job.entries.clear();
+        job.hard_state = Some(HardState { term: 1, vote: 0, commit: 7 });
+        job.must_sync = false;
+        writer.persist(vec![job]).unwrap();
+        assert_eq!(writer.wal().iter(Position::START).count(), 0);
+        let mut job = any_job();
+        job.entries = vec![Entry::normal(1, 8, Bytes::from_static(b"x"))];
+        job.hard_state = None;
+        job.must_sync = true;
+        writer.persist(vec![job]).unwrap();
+        let last = writer.wal().iter(Position::START).last().unwrap().unwrap();
+        let state = HardState { term: 1, vote: 0, commit: 7 };
+        assert_eq!(record::decode(last.kind, &last.data), Ok(LogRecord::HardState(state)));
+    }
+}
