@@ -354,8 +354,8 @@ impl<S: Storage> Node<S> {
 
     /// After every step in debug builds, tests and simulation.
     pub(crate) fn check(&mut self) {
-        #[cfg(any(debug_assertions, feature = "sim"))]
-        if self.fault.is_none()
+        if cfg!(any(debug_assertions, feature = "sim"))
+            && self.fault.is_none()
             && let Err(which) = crate::invariants::check(&self.core, &self.lanes)
         {
             self.stop(Fault::Invariant(which));
