@@ -22,8 +22,11 @@ pub(crate) const MAGIC: [u8; 8] = *b"KETCHCKP";
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const FILE_HEADER: usize = 16;
 pub(crate) const CHUNK_HEADER: usize = 8;
-/// No chunk is longer than this.
-pub(crate) const CHUNK_MAX: usize = 256 << 20;
+/// No chunk is longer than this: a loader refuses one that claims to be, a writer never makes one.
+pub(crate) const CHUNK_MAX: usize = 128 << 20;
+/// A chunk ends with the entry that reaches this. Keys and values are limited by the log's largest record, so no
+/// chunk comes near [`CHUNK_MAX`].
+pub(crate) const CHUNK_FULL: usize = 1 << 20;
 
 pub(crate) const HEADER: u8 = 1;
 pub(crate) const DEAD: u8 = 2;

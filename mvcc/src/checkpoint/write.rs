@@ -12,7 +12,7 @@ use ketch_wal::{DiskFile, Position, SegmentId};
 
 use super::format::{self, Header};
 use crate::compaction::Scan;
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::log::rewrite::Rewriter;
 use crate::log::segment::Dead;
 use crate::planted::{Bug, planted};
@@ -156,6 +156,10 @@ impl Making {
     }
 
     fn write_chunk(&mut self, content: &[u8]) -> Result<(), Fault> {
+        if content.len() > format::CHUNK_MAX {
+            // Better no new checkpoint than one that cannot be loaded.
+            return Err(Fault::new(FaultKind::Misuse { rule: "an entry of a checkpoint fits into a chunk" }));
+        }
         let mut out = Vec::with_capacity(format::CHUNK_HEADER + content.len());
         format::chunk(self.chunks, content, &mut out);
         self.chunks += 1;
@@ -184,6 +188,10 @@ impl Making {
             content.extend_from_slice(&[format::TABLE, id.0]);
             for (key, value) in table.iter() {
                 format::encode_table_entry(key, value, &mut content);
+                if content.len() >= format::CHUNK_FULL {
+                    self.write_chunk(&content)?;
+                    content.truncate(2);
+                }
             }
             self.write_chunk(&content)?;
         }
@@ -195,7 +203,7 @@ impl Making {
         let root = Arc::clone(&self.root);
         let mut content = vec![format::KEYS];
         for (written, (key, head)) in root.tree.iter_from(&from).enumerate() {
-            if written >= budget {
+            if written >= budget || content.len() >= format::CHUNK_FULL {
                 self.next = Some(key.to_vec());
                 break;
             }

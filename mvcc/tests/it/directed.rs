@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ketch_mvcc::model::Model;
-use ketch_mvcc::{Applied, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store};
+use ketch_mvcc::{Applied, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store, TableId};
 use ketch_wal::SimDisk;
 
 use crate::random::Random;
@@ -243,4 +243,23 @@ fn a_directory_of_another_format_is_refused() {
     disk.put(Path::new("/s/checkpoint"), &newer);
     let error = Store::open(disk, Path::new("/s"), small()).unwrap_err();
     assert!(matches!(error, OpenError::Version { found: 9, .. }), "{error}");
+}
+
+/// A checkpoint of many large keys and table entries: its chunks are cut by bytes, not by number alone.
+#[test]
+fn large_keys_and_tables_make_a_checkpoint_that_loads() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, Options::default());
+    let large = |number: u32| [&number.to_be_bytes()[..], &vec![b'k'; 1_400_000]].concat();
+    for number in 0..100 {
+        store.txn().put(&large(number), b"v", 0).unwrap();
+        store.table_put(TableId(1), large(number).into(), Bytes::new());
+        commit(&mut store);
+    }
+    store.background().checkpoint().unwrap();
+    drop(store);
+    let store = open(&disk, Options::default());
+    let everything = Query { keys_only: true, ..Query::new(KeyRange::all()) };
+    assert_eq!(store.reader().view().range(&everything).unwrap().kvs.len(), 100);
+    assert_eq!(store.table(TableId(1)).len(), 100);
 }
