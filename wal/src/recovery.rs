@@ -322,6 +322,8 @@ impl Find<'_> {
             }
             let written = match (file.header.filled, file.header.recycled) {
                 (false, _) => file.len,
+                // Nothing was written after a close: what is there was cut by an earlier life.
+                (true, false) if walk.closed => 0,
                 (true, false) => remains.last_written,
                 // What a file in its second life holds beyond its end is its first.
                 (true, true) => 0,
