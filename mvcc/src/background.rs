@@ -84,7 +84,7 @@ impl State {
             return Ok(Progress::Idle);
         }
         let mut more = self.dismantle(shared, budget);
-        more |= self.write_back(shared, budget)?;
+        more |= self.write_back(shared)?;
         // A checkpoint takes the marks of the dead as they are between two searches.
         if !self.checkpoints.begin_if_due(shared, &self.scan, &self.rewriter)? {
             more |= self.scan.step(shared, budget)? == Progress::More;
@@ -113,8 +113,10 @@ impl State {
         more
     }
 
-    fn write_back(&mut self, shared: &Shared, budget: usize) -> Result<bool, Fault> {
-        let progress = shared.log.wal.step(budget).map_err(Fault::log("write back the revision log"))?;
+    fn write_back(&mut self, shared: &Shared) -> Result<bool, Fault> {
+        // A slice that never stands long in front of the raft log's sync.
+        const SLICE_BYTES: usize = 1 << 20;
+        let progress = shared.log.wal.step(SLICE_BYTES).map_err(Fault::log("write back the revision log"))?;
         let written = shared.log.wal.stats().bytes;
         if written - self.synced_bytes >= shared.options.sync_bytes {
             self.synced_bytes = written;

@@ -62,10 +62,21 @@ impl<T> Cell<T> {
             break;
         }
         self.current.store(next, Ordering::Release);
-        // The old slot is emptied when nobody is copying from it; else the round that reuses it does so.
+        // The old slot is emptied when nobody is copying from it; else `tidy` does so.
         match self.slots[current].try_write() {
             Ok(mut guard) => guard.take(),
             Err(_) => None,
+        }
+    }
+
+    /// Empties slots that could not be emptied when they were replaced, because a reader was copying from them. Only for
+    /// the writer, and whoever excludes it: a slot that is being filled is not current yet.
+    pub(crate) fn tidy(&self) {
+        let current = self.current.load(Ordering::Relaxed);
+        for (_, slot) in self.slots.iter().enumerate().filter(|(i, _)| *i != current) {
+            if let Ok(mut guard) = slot.try_write() {
+                drop(guard.take());
+            }
         }
     }
 }
@@ -100,5 +111,13 @@ mod tests {
         let cell = Cell::new(Arc::clone(&first));
         drop(cell.set(Arc::new(2)));
         assert_eq!(Arc::strong_count(&first), 1);
+        // A reader is copying while its slot is replaced.
+        let second = cell.get();
+        let busy = cell.slots[cell.current.load(Ordering::Relaxed)].read().unwrap();
+        cell.set(Arc::new(3));
+        drop(busy);
+        assert_eq!(Arc::strong_count(&second), 2);
+        cell.tidy();
+        assert_eq!((Arc::strong_count(&second), *cell.get()), (1, 3));
     }
 }
