@@ -36,6 +36,7 @@ impl From<ApplyError> for ApiError {
         Self::Rpc(match error {
             ApplyError::KeyNotFound => RpcError::KeyNotFound,
             ApplyError::LeaseNotFound => RpcError::LeaseNotFound,
+            ApplyError::TooLarge => RpcError::RequestTooLarge,
             ApplyError::Compacted => RpcError::Compacted,
             ApplyError::FutureRevision => RpcError::FutureRev,
         })

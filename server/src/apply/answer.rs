@@ -40,6 +40,8 @@ pub struct DeleteAnswer {
     pub revision: i64,
     /// How many keys are gone.
     pub deleted: i64,
+    /// What their tombstones take in the store's log, in bytes.
+    pub tombstone_bytes: u64,
     /// What was there before, if asked for.
     pub prev_kvs: Vec<KeyValue>,
 }
@@ -68,6 +70,29 @@ pub enum OpAnswer {
     Txn(TxnAnswer),
 }
 
+impl Answer {
+    /// What the command's tombstones take in the store's log, in bytes.
+    #[must_use]
+    pub fn tombstone_bytes(&self) -> u64 {
+        match self {
+            Self::Delete(delete) => delete.tombstone_bytes,
+            Self::Txn(txn) => txn.tombstone_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+impl TxnAnswer {
+    fn tombstone_bytes(&self) -> u64 {
+        let bytes = self.ops.iter().map(|op| match op {
+            OpAnswer::Delete(delete) => delete.tombstone_bytes,
+            OpAnswer::Txn(nested) => nested.tombstone_bytes(),
+            OpAnswer::Range(_) | OpAnswer::Put(_) => 0,
+        });
+        bytes.sum()
+    }
+}
+
 /// A range whose root is pinned but which is not read yet: the applier never waits for it.
 #[derive(Debug)]
 pub struct PendingRange {
@@ -86,6 +111,8 @@ pub enum ApplyError {
     KeyNotFound,
     /// The lease named does not exist.
     LeaseNotFound,
+    /// A delete of so many keys that its tombstones would not fit into one batch of the store.
+    TooLarge,
     /// The revision is compacted.
     Compacted,
     /// The revision lies ahead.

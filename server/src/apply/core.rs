@@ -12,6 +12,7 @@ use prost::Message;
 use super::answer::{Answer, Outcome};
 use super::cluster::{Cluster, TABLE_ALARMS};
 use super::command::{self, RequestId};
+use super::size::BUNCH_BYTES_MAX;
 use super::{kv, txn};
 
 /// Why applying cannot go on. It stops the member before anything else is acknowledged.
@@ -72,6 +73,8 @@ pub struct ApplyCore {
     cluster: Cluster,
     cluster_changed: bool,
     applied: Applied,
+    /// What was applied since the last commit, in bytes of commands and tombstones.
+    bunch_bytes: u64,
 }
 
 impl ApplyCore {
@@ -82,7 +85,7 @@ impl ApplyCore {
     pub fn new(member: u64, store: Store) -> Result<ApplyCore, String> {
         let cluster = Cluster::load(&store)?;
         let applied = store.applied();
-        Ok(ApplyCore { member, store, cluster, cluster_changed: true, applied })
+        Ok(ApplyCore { member, store, cluster, cluster_changed: true, applied, bunch_bytes: 0 })
     }
 
     /// The store, to read.
@@ -120,7 +123,8 @@ impl ApplyCore {
         table.iter().filter_map(|(key, _)| AlarmMember::decode(&key[..]).ok()).collect()
     }
 
-    /// Applies `entries`, in order. Nothing is visible before [`commit`](Self::commit).
+    /// Applies `entries`, in order. What they do becomes visible with [`commit`](Self::commit), or earlier between two
+    /// entries if they weigh much.
     ///
     /// # Errors
     /// A fault: the member must stop.
@@ -140,6 +144,10 @@ impl ApplyCore {
             }
             self.apply_entry(&entry, answers, conf_changes)?;
             self.applied = Applied { index: entry.index, term: entry.term };
+            self.bunch_bytes += entry.wire_bytes();
+            if self.bunch_bytes > BUNCH_BYTES_MAX {
+                self.commit()?;
+            }
         }
         Ok(())
     }
@@ -149,6 +157,7 @@ impl ApplyCore {
     /// # Errors
     /// A fault of the store: the member must stop.
     pub fn commit(&mut self) -> Result<Applied, ApplyFault> {
+        self.bunch_bytes = 0;
         self.store.commit(self.applied)?;
         Ok(self.applied)
     }
@@ -166,6 +175,7 @@ impl ApplyCore {
                 let (id, request) = command::decode(command).map_err(refuse)?;
                 let wanted = id.is_some_and(|id| id.member == self.member);
                 let outcome = self.dispatch(&request, wanted)?.map_err(refuse)?;
+                self.bunch_bytes += outcome.as_ref().map_or(0, Answer::tombstone_bytes);
                 answers.extend(id.filter(|_| wanted).map(|id| Answered { id, outcome }));
                 Ok(())
             }

@@ -5,6 +5,7 @@ use ketch_mvcc::{CompactError, Fault, KeyRange, KeyValue, Store, WriteTxn};
 use ketch_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 
 use super::answer::{Answer, ApplyError, DeleteAnswer, Outcome, PutAnswer};
+use super::size::{self, BUNCH_BYTES_MAX};
 
 /// Carries out a put of its own.
 ///
@@ -79,7 +80,17 @@ pub fn put_in(
 /// # Errors
 /// A fault of the store.
 pub fn delete(store: &mut Store, request: &DeleteRangeRequest, wanted: bool) -> Result<Outcome, Fault> {
+    // All live keys and their tombstones are smaller than this: most deletes need no closer look.
+    let sizes = store.sizes();
+    let roughly =
+        sizes.logical_bytes.saturating_add(sizes.keys.saturating_mul(64)).saturating_add(BUNCH_BYTES_MAX);
     let mut txn = store.txn();
+    if roughly > size::TOMBSTONE_BYTES_MAX {
+        let bytes = size::tombstones(&txn, &key_range(&request.key, &request.range_end))?;
+        if let Err(refusal) = size::check(bytes) {
+            return Ok(Err(refusal));
+        }
+    }
     let answer = delete_in(&mut txn, request, wanted)?;
     txn.finish();
     Ok(Ok(Answer::Delete(answer)))
@@ -97,12 +108,13 @@ pub fn delete_in(
     let range = key_range(&request.key, &request.range_end);
     let deleted = txn.delete_range(&range)?;
     let count = i64::try_from(deleted.len()).unwrap_or(i64::MAX);
+    let tombstone_bytes = deleted.iter().map(|gone| size::tombstone(&gone.key)).sum();
     let prev_kvs = if request.prev_kv && wanted {
         deleted.into_iter().map(|gone| gone.previous.read()).collect::<Result<_, _>>()?
     } else {
         Vec::new()
     };
-    Ok(DeleteAnswer { revision: txn.revision(), deleted: count, prev_kvs })
+    Ok(DeleteAnswer { revision: txn.revision(), deleted: count, tombstone_bytes, prev_kvs })
 }
 
 /// Marks everything before `revision` as compacted.

@@ -9,4 +9,5 @@ pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod kv;
+pub mod size;
 pub mod txn;

@@ -13,7 +13,7 @@ use ketch_proto::etcdserverpb::{
 };
 
 use super::answer::{Answer, ApplyError, OpAnswer, Outcome, PendingRange, TxnAnswer};
-use super::kv;
+use super::{kv, size};
 
 /// What comparisons and checks read: a published view or the state inside a write transaction.
 trait Reads {
@@ -61,7 +61,10 @@ impl Reads for WriteTxn<'_> {
 pub fn apply(store: &mut Store, request: &TxnRequest, wanted: bool) -> Result<Outcome, Fault> {
     let mut txn = store.txn();
     let path = choose(&txn, request)?;
-    if let Err(refusal) = check(&txn, request, &path)? {
+    let mut tombstones = 0;
+    delete_bytes(&txn, request, &path, &mut tombstones)?;
+    let verdict = size::check(tombstones);
+    if let Err(refusal) = check(&txn, request, &path)?.and(verdict) {
         return Ok(Err(refusal));
     }
     let mut answer = execute(&mut txn, request, &path, wanted)?;
@@ -206,6 +209,25 @@ fn check(reads: &impl Reads, request: &TxnRequest, path: &Path) -> Result<Result
         }
     }
     Ok(Ok(()))
+}
+
+/// What the deletes of the chosen branches write together.
+fn delete_bytes(txn: &WriteTxn<'_>, request: &TxnRequest, path: &Path, bytes: &mut u64) -> Result<(), Fault> {
+    let mut nested = path.nested.iter();
+    for op in path.branch(request) {
+        match &op.request {
+            Some(Request::RequestDeleteRange(delete)) => {
+                *bytes += size::tombstones(txn, &kv::key_range(&delete.key, &delete.range_end))?;
+            }
+            Some(Request::RequestTxn(inner)) => {
+                if let Some(inner_path) = nested.next() {
+                    delete_bytes(txn, inner, inner_path, bytes)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_range(reads: &impl Reads, range: &RangeRequest) -> Result<(), ApplyError> {

@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn delete(deleted: i64) -> DeleteAnswer {
-        DeleteAnswer { revision: 2, deleted, prev_kvs: Vec::new() }
+        DeleteAnswer { revision: 2, deleted, tombstone_bytes: 0, prev_kvs: Vec::new() }
     }
 
     fn txn(ops: Vec<OpAnswer>) -> TxnAnswer {
