@@ -195,7 +195,7 @@ mod tests {
         let mut storage = MemoryStorage::new();
         let (state, entries) = bootstrap(&[(1, Bytes::new())]);
         storage.set_hard_state(state);
-        storage.append(&entries);
+        storage.append(&entries).unwrap();
         storage.set_conf_state(ConfState::of_voters([1]));
         let mut node = Node::new(Config { id: 1, applied: 1, ..Config::default() }, storage).unwrap();
         node.campaign().unwrap();
