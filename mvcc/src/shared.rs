@@ -169,7 +169,13 @@ impl Shared {
 
     /// Gives trees to whoever takes them apart; the caller is not held up by their size.
     pub(crate) fn let_go(&self, trees: impl IntoIterator<Item = Tree>) {
-        lock(&self.loose).extend(trees);
+        // Without anybody to do so, the list would grow for ever: then a part of it is done here.
+        const LOOSE_MAX: usize = 64;
+        let mut loose = lock(&self.loose);
+        loose.extend(trees);
+        if loose.len() > LOOSE_MAX {
+            Tree::dismantle(&mut loose, 4096);
+        }
     }
 }
 
