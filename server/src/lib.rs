@@ -28,6 +28,7 @@ pub mod serve;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod state;
+mod sync;
 pub mod upkeep;
 pub mod version;
 pub mod wait;

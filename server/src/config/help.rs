@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::ETCD_VERSION;
 use super::table::{self, Group, Status};
+use crate::version;
 
 /// The short usage: under a syntax error, and before the list of flags.
 #[must_use]
@@ -50,7 +50,8 @@ pub fn help() -> String {
 #[must_use]
 pub fn version_text() -> String {
     format!(
-        "etcd Version: {ETCD_VERSION}\nGit SHA: {}\nketch Version: {}\nketch OS/Arch: {}/{}\n",
+        "etcd Version: {}\nGit SHA: {}\nketch Version: {}\nketch OS/Arch: {}/{}\n",
+        version::SERVER,
         option_env!("KETCH_GIT_SHA").unwrap_or("not recorded in this build"),
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,

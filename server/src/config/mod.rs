@@ -34,9 +34,6 @@ pub use help::{help, usage, version_text};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use url::{Scheme, Url};
 
-/// The version of etcd whose API ketch answers for.
-pub const ETCD_VERSION: &str = "3.7.1";
-
 /// What a command line asks the process to do.
 #[derive(Debug)]
 pub enum Parsed {

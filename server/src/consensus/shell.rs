@@ -22,7 +22,7 @@
 //! for a disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
 use crate::propose::Proposed;
 use crate::state::Shared;
+use crate::sync::lock;
 use crate::wait::{AppliedWaiters, Waiters};
 
 /// A sync that takes longer is no longer done on a request's thread.
@@ -439,10 +440,6 @@ impl Sleeper {
         }
         self.state.store(Self::AWAKE, Ordering::SeqCst);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {

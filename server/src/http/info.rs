@@ -7,8 +7,8 @@ use axum::http::{Method, Response};
 use serde_json::json;
 
 use super::{HttpState, answer};
-use crate::config::ETCD_VERSION;
 use crate::metrics;
+use crate::version;
 
 /// Versions of server, cluster and stored data. Patroni takes each part for a number: no suffix may appear.
 pub(super) async fn version(State(state): State<HttpState>, method: Method) -> Response<Body> {
@@ -18,9 +18,9 @@ pub(super) async fn version(State(state): State<HttpState>, method: Method) -> R
     let versions = state.probe.versions();
     let cluster = versions.cluster.as_deref().unwrap_or("not_decided");
     let storage = versions.storage.as_deref().unwrap_or("unknown");
-    let body = format!(
-        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{storage}\"}}"
-    );
+    let server = version::SERVER;
+    let body =
+        format!("{{\"etcdserver\":\"{server}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{storage}\"}}");
     answer::typed(HeaderValue::from_static("application/json"), body)
 }
 

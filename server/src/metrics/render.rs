@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::Page;
 use super::{Counter, GrpcMetrics, Metrics, process};
-use crate::config::ETCD_VERSION;
+use crate::version;
 
 pub(crate) fn page(metrics: &Metrics) -> String {
     let mut page = Page::default();
@@ -35,7 +35,7 @@ fn versions(page: &mut Page, metrics: &Metrics) {
             .sample(&[("server_id", id)], 1);
     }
     page.family("etcd_server_version", "gauge", "1, with the version whose API this server speaks")
-        .sample(&[("server_version", ETCD_VERSION)], 1);
+        .sample(&[("server_version", version::SERVER)], 1);
 }
 
 fn store(page: &mut Page, metrics: &Metrics) {
