@@ -19,6 +19,7 @@ use ketch_wal::{Disk, RealDisk, Tail};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::api::streams::{self, OpenStreams};
 use crate::api::{Api, LARGE_READS_MAX, Limits};
 use crate::bootstrap::{self, CoreOptions, Founding, Opened};
 use crate::cluster::Member;
@@ -42,6 +43,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// A running member.
 pub struct Running {
     driver: Arc<Driver>,
+    streams: Arc<OpenStreams>,
     listeners: JoinSet<()>,
     stop_listeners: watch::Sender<bool>,
     stop_threads: Arc<AtomicBool>,
@@ -79,6 +81,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
             quota_bytes: 2 << 30,
         },
         metrics: Arc::clone(&metrics),
+        streams: Arc::default(),
         large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
     });
     metrics.set_server_id(identity.member_id);
@@ -105,7 +108,9 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         }
     }
     tracing::info!("ready to serve client requests");
-    Ok(Running { driver, listeners, stop_listeners, stop_threads, threads, _dir: dir })
+    listeners.spawn(streams::watch_leader(Arc::clone(&api), config.election_timeout, stop));
+    let streams = Arc::clone(&api.streams);
+    Ok(Running { driver, streams, listeners, stop_listeners, stop_threads, threads, _dir: dir })
 }
 
 impl Running {
@@ -117,8 +122,11 @@ impl Running {
     /// Stops the member: no new requests, a moment for the open ones, then the threads.
     pub async fn stop(mut self) {
         let _nobody = self.stop_listeners.send(true);
+        self.streams.stop();
         let drained = async {
             while self.listeners.join_next().await.is_some() {}
+            // Each connection holds a receiver until its last request has ended.
+            self.stop_listeners.closed().await;
             while self.driver.proposals().pending() > 0 {
                 tokio::task::yield_now().await;
             }

@@ -1,10 +1,11 @@
 //! What comes with a request beside its message: the caller, the deadline, what it insists on.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use ketch_proto::metadata;
 use ketch_proto::rpc_error::RpcError;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tonic::metadata::MetadataMap;
 
 use super::Api;
@@ -21,6 +22,10 @@ pub struct Context {
     pub deadline: Instant,
     /// Whether that is the client's own deadline rather than the server's limit.
     pub clients_deadline: bool,
+    /// When the client wants a stream to end, if it said so: the server's limit is not for streams.
+    pub stream_deadline: Option<Instant>,
+    /// Whether the client would rather fail than be served by a member that knows of no leader.
+    pub wants_leader: bool,
 }
 
 impl Context {
@@ -40,11 +45,20 @@ impl Context {
         }
         let limit = api.limits.request_timeout;
         let clients = metadata.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
+        let now = clock::now();
         Ok(Context {
             caller: Caller::of(metadata),
-            deadline: clock::now() + clients.map_or(limit, |clients| clients.min(limit)),
+            deadline: now + clients.map_or(limit, |clients| clients.min(limit)),
             clients_deadline: clients.is_some_and(|clients| clients < limit),
+            stream_deadline: clients.and_then(|clients| now.checked_add(clients)),
+            wants_leader,
         })
+    }
+
+    /// Sleeps until the stream of this call must end; `None` when it may go on for ever.
+    #[must_use]
+    pub fn stream_deadline(&self) -> Option<Pin<Box<Sleep>>> {
+        self.stream_deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)))
     }
 
     /// What a timeout is called: the client's own deadline has an error of its own.

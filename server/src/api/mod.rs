@@ -13,6 +13,7 @@ pub mod kv;
 pub mod maintenance;
 pub mod range;
 pub mod router;
+pub mod streams;
 pub mod validate;
 
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Api {
     pub limits: Limits,
     /// The member's metrics.
     pub metrics: Arc<Metrics>,
+    /// The streaming calls that are open.
+    pub streams: Arc<streams::OpenStreams>,
     /// Places for large reads, which run beside the request threads.
     pub large_reads: Arc<Semaphore>,
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio_stream::Stream;
 use tonic::body::Body;
 use tonic::codec::Codec;
 use tonic::server::Grpc;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::codec::AnswerCodec;
 use super::context::Context;
 use super::error::{ApiError, message_too_large};
+use super::streams::Guarded;
 use super::{Api, cluster, health, kv, maintenance};
 
 /// What gRPC adds to the largest command: room for everything around it.
@@ -36,6 +39,8 @@ where
         "/etcdserverpb.Maintenance/Alarm" => call.plain(maintenance::alarm).await,
         "/etcdserverpb.Cluster/MemberList" => call.plain(cluster::list).await,
         "/grpc.health.v1.Health/Check" => call.plain(health::check).await,
+        "/grpc.health.v1.Health/List" => call.plain(health::list).await,
+        "/grpc.health.v1.Health/Watch" => call.server_stream(ProstCodec::default(), health::watch).await,
         path => unimplemented(path),
     }
 }
@@ -58,7 +63,7 @@ where
         F: FnOnce(Arc<Api>, Context, Q) -> R + Clone + Send + 'static,
         R: Future<Output = Result<A, ApiError>> + Send + 'static,
     {
-        self.unary(tonic_prost::ProstCodec::default(), handler).await
+        self.unary(ProstCodec::default(), handler).await
     }
 
     async fn unary<C, Q, A, F, R>(self, codec: C, handler: F) -> http::Response<Body>
@@ -78,6 +83,63 @@ where
         let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
         name_too_large(grpc.unary(serve, request).await, limit)
     }
+
+    /// A method of one request and a stream of answers.
+    async fn server_stream<C, Q, A, S, F, R>(self, codec: C, handler: F) -> http::Response<Body>
+    where
+        C: Codec<Encode = A, Decode = Q> + Send + 'static,
+        Q: Send + Sync + 'static,
+        A: Send + Sync + 'static,
+        S: Stream<Item = Result<A, ApiError>> + Send + 'static,
+        F: FnOnce(Arc<Api>, Context, Q) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<S, ApiError>> + Send + 'static,
+    {
+        let Call { api, request } = self;
+        let limit = api.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
+        let serve = service_fn(move |request: Request<Q>| {
+            let (api, handler) = (Arc::clone(&api), handler.clone());
+            async move { answers(&api, request, handler).await }
+        });
+        let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
+        name_too_large(grpc.server_streaming(serve, request).await, limit)
+    }
+
+    /// A method of a stream of requests and a stream of answers.
+    #[expect(dead_code, reason = "the lease service is its first user")]
+    async fn bidi<C, Q, A, S, F, R>(self, codec: C, handler: F) -> http::Response<Body>
+    where
+        C: Codec<Encode = A, Decode = Q> + Send + 'static,
+        Q: Send + Sync + 'static,
+        A: Send + Sync + 'static,
+        S: Stream<Item = Result<A, ApiError>> + Send + 'static,
+        F: FnOnce(Arc<Api>, Context, Streaming<Q>) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<S, ApiError>> + Send + 'static,
+    {
+        let Call { api, request } = self;
+        let limit = api.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
+        let serve = service_fn(move |request: Request<Streaming<Q>>| {
+            let (api, handler) = (Arc::clone(&api), handler.clone());
+            async move { answers(&api, request, handler).await }
+        });
+        let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
+        grpc.streaming(serve, request).await
+    }
+}
+
+async fn answers<Q, A, S, F, R>(
+    api: &Arc<Api>,
+    request: Request<Q>,
+    handler: F,
+) -> Result<Response<Guarded<S>>, Status>
+where
+    S: Stream<Item = Result<A, ApiError>>,
+    F: FnOnce(Arc<Api>, Context, Q) -> R,
+    R: Future<Output = Result<S, ApiError>>,
+{
+    let context = Context::of(api, request.metadata())?;
+    let answers = handler(Arc::clone(api), context.clone(), request.into_inner()).await;
+    let answers = answers.map_err(|error| Status::from(context.name_timeout(error)))?;
+    Ok(Response::new(Guarded::new(api, &context, answers)))
 }
 
 async fn answer<Q, A, F, R>(api: &Arc<Api>, request: Request<Q>, handler: F) -> Result<Response<A>, Status>

@@ -4,8 +4,8 @@ use ketch_proto::etcdserverpb::cluster_client::ClusterClient;
 use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::*;
-use ketch_proto::healthpb::HealthCheckRequest;
 use ketch_proto::healthpb::health_client::HealthClient;
+use ketch_proto::healthpb::{HealthCheckRequest, HealthListRequest};
 use ketch_proto::tonic::transport::Channel;
 
 use super::{Pair, answer, runtime};
@@ -27,8 +27,12 @@ async fn describe(channel: Channel) -> Vec<String> {
     facts.push(answer(status));
     let mut health = HealthClient::new(channel);
     for service in ["", "etcdserverpb.KV"] {
-        facts.push(answer(health.check(HealthCheckRequest { service: service.to_owned() }).await));
+        let request = HealthCheckRequest { service: service.to_owned() };
+        facts.push(answer(health.check(request.clone()).await));
+        let mut watched = health.watch(request).await.unwrap().into_inner();
+        facts.push(format!("{:?}", watched.message().await));
     }
+    facts.push(answer(health.list(HealthListRequest {}).await));
     facts
 }
 
