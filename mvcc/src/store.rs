@@ -218,6 +218,12 @@ impl Store {
         Ok(if dropped == budget { Progress::More } else { Progress::Idle })
     }
 
+    /// The logical bytes of [`Store::sizes`] alone: cheap enough to be asked after every batch.
+    pub fn logical_bytes(&self) -> u64 {
+        let dead = lock(&self.shared.physical).dead.bytes;
+        self.state.written.bytes.saturating_sub(dead) + self.state.tables.bytes()
+    }
+
     /// How large the store is.
     pub fn sizes(&self) -> Sizes {
         self.reader().sizes()

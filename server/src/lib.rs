@@ -23,6 +23,7 @@ pub mod peer;
 pub mod probe;
 pub mod propose;
 pub mod publish;
+pub mod quota;
 pub mod read;
 pub mod serve;
 #[cfg(any(test, feature = "sim"))]
@@ -31,5 +32,6 @@ pub mod state;
 mod sync;
 pub mod upkeep;
 pub mod version;
+pub mod versions;
 pub mod wait;
 pub mod wiring;

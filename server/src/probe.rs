@@ -10,7 +10,7 @@ use crate::clock;
 use crate::consensus::shell::Driver;
 use crate::http::{Alarm, Probe, ReadFuture, Versions};
 use crate::metrics::Metrics;
-use crate::version;
+use crate::versions;
 
 /// The member behind the HTTP endpoints.
 pub struct MemberProbe {
@@ -38,19 +38,17 @@ impl Probe for MemberProbe {
         let alarms = self.api.shared.alarms();
         alarms
             .iter()
-            .filter_map(|alarm| match alarm.alarm() {
-                AlarmType::Nospace => Some(Alarm::NoSpace),
-                AlarmType::Corrupt => Some(Alarm::Corrupt),
-                AlarmType::None => None,
+            .map(|alarm| match AlarmType::try_from(alarm.alarm) {
+                Ok(AlarmType::Nospace) => Alarm::NoSpace,
+                Ok(AlarmType::Corrupt) => Alarm::Corrupt,
+                Ok(AlarmType::None) | Err(_) => Alarm::Unknown(alarm.alarm),
             })
             .collect()
     }
 
     fn versions(&self) -> Versions {
-        Versions {
-            cluster: self.api.shared.cluster().version.clone(),
-            storage: Some(version::STORAGE.to_owned()),
-        }
+        let cluster = self.api.shared.cluster();
+        Versions { cluster: cluster.version.clone(), storage: Some(versions::storage(&cluster)) }
     }
 
     fn serializable_read(&self) -> ReadFuture<'_> {

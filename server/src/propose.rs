@@ -22,6 +22,8 @@ pub enum ProposeError {
     TooLarge,
     /// Rejected: too much is waiting already.
     TooMany,
+    /// Rejected: the store is full.
+    NoSpace,
     /// Rejected or unknown: leadership changed on the way.
     LeaderChanged,
     /// Unknown: no answer within the time limit.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ketch_proto::etcdserverpb::InternalRaftRequest;
-use ketch_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
+use ketch_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest};
 
 use crate::api::Api;
 use crate::caller::Caller;
 use crate::clock;
 use crate::config::Url;
 use crate::propose::ProposeError;
-use crate::version;
+use crate::versions;
 
 /// How long one attempt may take before the next one.
 const ATTEMPT: Duration = Duration::from_secs(7);
@@ -34,13 +34,8 @@ pub async fn until_ready(api: &Arc<Api>, name: &str, client_urls: &[Url]) -> Res
         ..InternalRaftRequest::default()
     };
     propose(api, &command).await?;
-    if api.shared.cluster().version.as_deref() != Some(version::CLUSTER) {
-        let request = ClusterVersionSetRequest { ver: version::CLUSTER.to_owned() };
-        let command = InternalRaftRequest {
-            cluster_version_set: Some(Box::new(request)),
-            ..InternalRaftRequest::default()
-        };
-        propose(api, &command).await?;
+    if let Some(version) = versions::due(&api.shared.cluster()) {
+        propose(api, &versions::command(version)).await?;
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Shared {
     applied: AtomicU64,
     leader_changes: AtomicU64,
     is_learner: AtomicBool,
+    used_bytes: AtomicU64,
+    disk_is_short: AtomicBool,
     /// Up to where compaction is physically done.
     pub compacted: watch::Sender<i64>,
     cluster: RwLock<Arc<Cluster>>,
@@ -48,6 +50,8 @@ impl Shared {
             applied: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
+            used_bytes: AtomicU64::new(0),
+            disk_is_short: AtomicBool::new(false),
             compacted: watch::Sender::new(-1),
             cluster: RwLock::default(),
             alarms: RwLock::default(),
@@ -66,6 +70,16 @@ impl Shared {
     /// Publishes how far the store has come. Everything up to `index` can be read from [`Self::reader`].
     pub fn set_applied(&self, index: u64) {
         self.applied.store(index, Ordering::SeqCst);
+    }
+
+    /// Publishes how large the store is, in logical bytes.
+    pub fn set_used_bytes(&self, bytes: u64) {
+        self.used_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Publishes whether the disk has less free space than the member keeps in reserve.
+    pub fn set_disk_is_short(&self, short: bool) {
+        self.disk_is_short.store(short, Ordering::Relaxed);
     }
 
     /// Publishes the cluster and its alarms.
@@ -90,6 +104,18 @@ impl Shared {
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied.load(Ordering::SeqCst)
+    }
+
+    /// How large the store is, in logical bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk has less free space than the member keeps in reserve.
+    #[must_use]
+    pub fn disk_is_short(&self) -> bool {
+        self.disk_is_short.load(Ordering::Relaxed)
     }
 
     /// The cluster as of the last applied entry.

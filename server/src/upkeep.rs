@@ -9,6 +9,7 @@ use ketch_mvcc::{Background, Progress};
 
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
+use crate::quota::Reserve;
 
 /// How long the thread rests when there is nothing to do.
 const REST: Duration = Duration::from_millis(50);
@@ -31,14 +32,15 @@ pub struct Upkeep {
     /// Applied entries that stay in the raft log for followers that are behind.
     keep: u64,
     purged: u64,
+    reserve: Reserve,
 }
 
 impl Upkeep {
     /// The upkeep of the member that `driver` drives.
     #[must_use]
-    pub fn new(driver: Arc<Driver>, purge_every: u64, keep: u64) -> Upkeep {
+    pub fn new(driver: Arc<Driver>, purge_every: u64, keep: u64, reserve: Reserve) -> Upkeep {
         let background = driver.with_applier(|applier| applier.store().background());
-        Upkeep { driver, background, purge_every: purge_every.max(1), keep, purged: 0 }
+        Upkeep { driver, background, purge_every: purge_every.max(1), keep, purged: 0, reserve }
     }
 
     /// The upkeep thread's life, until `stop` is set.
@@ -56,19 +58,21 @@ impl Upkeep {
     fn round(&mut self) -> Result<bool, String> {
         let more_store =
             self.background.step(STORE_BUDGET).map_err(|fault| format!("the store failed: {fault}"))?;
+        let shared = Arc::clone(self.driver.shared());
         let (more_memory, compaction, durable) = self.driver.with_applier(|applier| {
             let store = applier.store_mut();
+            shared.set_used_bytes(store.logical_bytes());
             (store.step(APPLIER_BUDGET), store.compaction_progress(), store.durable_applied())
         });
         let more_memory = more_memory.map_err(|fault| format!("the store failed: {fault}"))?;
-        self.driver
-            .shared()
+        shared
             .compacted
             .send_if_modified(|done| std::mem::replace(done, compaction.physical) != compaction.physical);
         if self.driver.shared().applied() >= durable.index + SYNC_ENTRIES {
             self.background.sync().map_err(|fault| format!("the store failed: {fault}"))?;
         }
         self.give_free(durable.index);
+        self.reserve.look(&shared);
         let log = |error| format!("the raft log failed: {error}");
         self.driver.purge().map_err(log)?;
         let more_log = self.driver.wal().step(LOG_BUDGET).map_err(log)?;

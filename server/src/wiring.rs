@@ -6,6 +6,7 @@
 //! | `ketch-drive` | its own thread | consensus → log → consensus → applier → waiters |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
+//! | cluster version | one task | `Proposer`, when a downgrade moves it |
 //! | publishing | one task | `Proposer`: name, client URLs and cluster version, before the member is ready |
 //!
 //! Stopping goes the other way: listeners close, requests end, the driver lets everybody go, the threads end.
@@ -31,11 +32,12 @@ use crate::metrics::Metrics;
 use crate::probe::{MemberProbe, refresh_on_scrape};
 use crate::propose::Proposer;
 use crate::publish;
+use crate::quota::{Quota, Reserve};
 use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
 use crate::upkeep::Upkeep;
-use crate::{http, version};
+use crate::{http, version, versions};
 
 /// How long open requests may take to end once the member stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -78,13 +80,15 @@ pub async fn start(config: &Config) -> Result<Running, String> {
             txn_ops_max: config.max_txn_ops,
             request_bytes_max: config.max_request_bytes,
             request_timeout: config.request_timeout(),
-            quota_bytes: 2 << 30,
+            quota: Quota::of_flag(config.quota_backend_bytes),
         },
         metrics: Arc::clone(&metrics),
         streams: Arc::default(),
         large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
     });
     metrics.set_server_id(identity.member_id);
+    api.limits.quota.log();
+    metrics.quota_bytes.set(api.limits.quota.bytes());
     refresh_on_scrape(&metrics, &driver);
     publish::until_ready(&api, &config.name, &config.advertise_client_urls).await?;
 
@@ -108,6 +112,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         }
     }
     tracing::info!("ready to serve client requests");
+    listeners.spawn(versions::watch(Arc::clone(&api), stop.clone()));
     listeners.spawn(streams::watch_leader(Arc::clone(&api), config.election_timeout, stop));
     let streams = Arc::clone(&api.streams);
     Ok(Running { driver, streams, listeners, stop_listeners, stop_threads, threads, _dir: dir })
@@ -220,7 +225,8 @@ fn start_threads(
     config: &Config,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, String> {
-    let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES);
+    let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
+    let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
     let (drive, ticker) = (Arc::clone(driver), Arc::clone(driver));
     let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
     let interval = config.heartbeat_interval;

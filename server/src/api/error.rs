@@ -21,8 +21,18 @@ pub enum ApiError {
     Store(String),
     /// The health service does not know the service asked about.
     UnknownService,
+    /// A request asks for an action that nobody knows.
+    UnknownMethod,
     /// Something that this version does not do.
     Unimplemented(String),
+}
+
+impl ApiError {
+    /// A command is answered by its own kind, always; anything else is a bug of ours.
+    #[must_use]
+    pub fn mismatched() -> ApiError {
+        ApiError::Store("a command was answered by another command's answer".into())
+    }
 }
 
 impl From<RpcError> for ApiError {
@@ -39,6 +49,8 @@ impl From<ApplyError> for ApiError {
             ApplyError::TooLarge => RpcError::RequestTooLarge,
             ApplyError::Compacted => RpcError::Compacted,
             ApplyError::FutureRevision => RpcError::FutureRev,
+            ApplyError::NoSpace => RpcError::NoSpace,
+            ApplyError::Corrupt => RpcError::Corrupt,
         })
     }
 }
@@ -48,6 +60,7 @@ impl From<ProposeError> for ApiError {
         Self::Rpc(match error {
             ProposeError::TooLarge => RpcError::RequestTooLarge,
             ProposeError::TooMany => RpcError::RequestTooManyRequests,
+            ProposeError::NoSpace => RpcError::NoSpace,
             ProposeError::LeaderChanged => RpcError::LeaderChanged,
             ProposeError::Timeout => RpcError::TimedOut,
             ProposeError::Stopped => RpcError::ServerStopped,
@@ -88,6 +101,7 @@ impl fmt::Display for ApiError {
             Self::DeadlineExceeded => f.write_str("context deadline exceeded"),
             Self::Store(why) => write!(f, "ketch: the store failed: {why}"),
             Self::UnknownService => f.write_str("unknown service"),
+            Self::UnknownMethod => f.write_str("etcdserver: unknown method"),
             Self::Unimplemented(what) => f.write_str(what),
         }
     }
@@ -100,6 +114,7 @@ impl From<ApiError> for Status {
             ApiError::DeadlineExceeded => Code::DeadlineExceeded,
             ApiError::Store(_) => Code::DataLoss,
             ApiError::UnknownService => Code::NotFound,
+            ApiError::UnknownMethod => Code::Unknown,
             ApiError::Unimplemented(_) => Code::Unimplemented,
         };
         Status::new(code, error.to_string())

@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::{Api, range, validate};
 use crate::apply::answer::Answer;
 use crate::apply::txn;
+use crate::quota;
 
 /// `KV.Range`.
 pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Result<RangeAnswer, ApiError> {
@@ -29,11 +30,12 @@ pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Re
 
 /// `KV.Put`.
 pub async fn put(api: Arc<Api>, context: Context, request: PutRequest) -> Result<PutAnswer, ApiError> {
+    api.admit(&context, quota::put_cost(&request)).await?;
     validate::put(&request)?;
     let command = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
     match propose(&api, &context, command).await? {
         Answer::Put(put) => Ok(range::put_answer(put, |revision| api.shared.header(revision))),
-        _ => Err(mismatched()),
+        _ => Err(ApiError::mismatched()),
     }
 }
 
@@ -47,12 +49,13 @@ pub async fn delete(
     let command = InternalRaftRequest { delete_range: Some(request), ..InternalRaftRequest::default() };
     match propose(&api, &context, command).await? {
         Answer::Delete(delete) => Ok(range::delete_answer(delete, |revision| api.shared.header(revision))),
-        _ => Err(mismatched()),
+        _ => Err(ApiError::mismatched()),
     }
 }
 
 /// `KV.Txn`.
 pub async fn txn(api: Arc<Api>, context: Context, request: TxnRequest) -> Result<TxnAnswer, ApiError> {
+    api.admit(&context, quota::txn_cost(&request)).await?;
     validate::txn(&request, api.limits.txn_ops_max)?;
     let applied = if txn::is_read_only(&request) {
         if !txn::is_serializable(&request) {
@@ -63,7 +66,7 @@ pub async fn txn(api: Arc<Api>, context: Context, request: TxnRequest) -> Result
         let command = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
         match propose(&api, &context, command).await? {
             Answer::Txn(txn) => txn,
-            _ => return Err(mismatched()),
+            _ => return Err(ApiError::mismatched()),
         }
     };
     let revision = applied.revision;
@@ -81,7 +84,7 @@ pub async fn compact(
     let (physical, wanted) = (request.physical, request.revision);
     let command = InternalRaftRequest { compaction: Some(request), ..InternalRaftRequest::default() };
     let Answer::Compact { revision } = propose(&api, &context, command).await? else {
-        return Err(mismatched());
+        return Err(ApiError::mismatched());
     };
     if physical {
         // However long it takes, as in etcd: a client that loses patience goes away, and this with it.
@@ -95,9 +98,4 @@ pub async fn compact(
 
 async fn propose(api: &Api, context: &Context, command: InternalRaftRequest) -> Result<Answer, ApiError> {
     Ok(api.proposer.propose(&context.caller, command, context.deadline).await?)
-}
-
-/// A command is answered by its own kind, always; anything else is a bug of ours.
-fn mismatched() -> ApiError {
-    ApiError::Store("a command was answered by another command's answer".into())
 }

@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
-use crate::propose::Proposer;
+use crate::propose::{ProposeError, Proposer};
+use crate::quota::{self, Quota};
 use crate::read::ReadBarrier;
 use crate::state::Shared;
 
@@ -35,8 +36,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// The space quota that Status reports, in bytes.
-    pub quota_bytes: i64,
+    /// The space quota (`--quota-backend-bytes`).
+    pub quota: Quota,
 }
 
 /// What every service works with.
@@ -59,3 +60,14 @@ pub struct Api {
 
 /// How many large reads run at the same time.
 pub const LARGE_READS_MAX: usize = 4;
+
+impl Api {
+    /// Whether a request that adds about `cost` bytes to the store may go on. As in etcd this is asked before
+    /// anything else about the request.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoSpace`].
+    pub async fn admit(&self, context: &context::Context, cost: u64) -> Result<(), ProposeError> {
+        quota::admit(&self.proposer, &self.shared, self.limits.quota, cost, context.deadline).await
+    }
+}

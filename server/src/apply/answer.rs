@@ -117,6 +117,10 @@ pub enum ApplyError {
     Compacted,
     /// The revision lies ahead.
     FutureRevision,
+    /// The alarm `NOSPACE` is raised.
+    NoSpace,
+    /// The alarm `CORRUPT` is raised.
+    Corrupt,
 }
 
 /// What became of a command.

@@ -9,13 +9,14 @@ use ketch_proto::{membershippb, raftpb};
 use ketch_raft::{ConfChange, ConfState, NodeId};
 use prost::Message;
 
+use super::downgrade::Downgrade;
 use crate::cluster::{Context, Member};
 
 /// Members by id (hexadecimal), each as etcd's JSON.
 pub const TABLE_MEMBERS: TableId = TableId(1);
 /// Ids of members that were removed; never used again.
 pub const TABLE_MEMBERS_REMOVED: TableId = TableId(2);
-/// Single values: the cluster version, raft's membership.
+/// Single values: the cluster version, raft's membership, the downgrade job.
 pub const TABLE_CLUSTER: TableId = TableId(3);
 /// Alarms, by their encoding; the value is empty.
 pub const TABLE_ALARMS: TableId = TableId(4);
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub conf_state: ConfState,
     /// The cluster version ("3.7.0"), once it is decided.
     pub version: Option<String>,
+    /// The downgrade job.
+    pub downgrade: Downgrade,
 }
 
 impl Cluster {
@@ -55,7 +58,7 @@ impl Cluster {
             None => ConfState::default(),
         };
         let version = cluster.get(CLUSTER_VERSION).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        Ok(Cluster { members, conf_state, version })
+        Ok(Cluster { members, conf_state, version, downgrade: Downgrade::load(store)? })
     }
 
     /// Applies a configuration change: raft's membership and the member it names.

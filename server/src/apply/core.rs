@@ -5,13 +5,14 @@
 //! function of (state, command): flags, sizes and clocks were consulted when the command was proposed.
 
 use ketch_mvcc::{Applied, Fault, Store};
-use ketch_proto::etcdserverpb::{AlarmMember, AlarmRequest, InternalRaftRequest, alarm_request::AlarmAction};
+use ketch_proto::etcdserverpb::{AlarmMember, InternalRaftRequest};
 use ketch_raft::{ConfChange, Entry, Payload};
-use prost::Message;
 
+use super::alarm::Alarms;
 use super::answer::{Answer, Outcome};
-use super::cluster::{Cluster, TABLE_ALARMS};
+use super::cluster::Cluster;
 use super::command::{self, RequestId};
+use super::downgrade::Downgrade;
 use super::size::BUNCH_BYTES_MAX;
 use super::{kv, txn};
 
@@ -71,6 +72,7 @@ pub struct ApplyCore {
     member: u64,
     store: Store,
     cluster: Cluster,
+    alarms: Alarms,
     cluster_changed: bool,
     applied: Applied,
     /// What was applied since the last commit, in bytes of commands and tombstones.
@@ -84,8 +86,9 @@ impl ApplyCore {
     /// What in the store's tables does not decode, in words.
     pub fn new(member: u64, store: Store) -> Result<ApplyCore, String> {
         let cluster = Cluster::load(&store)?;
+        let alarms = Alarms::load(&store)?;
         let applied = store.applied();
-        Ok(ApplyCore { member, store, cluster, cluster_changed: true, applied, bunch_bytes: 0 })
+        Ok(ApplyCore { member, store, cluster, alarms, cluster_changed: true, applied, bunch_bytes: 0 })
     }
 
     /// The store, to read.
@@ -119,8 +122,7 @@ impl ApplyCore {
     /// The alarms that are raised, in order.
     #[must_use]
     pub fn alarms(&self) -> Vec<AlarmMember> {
-        let table = self.store.table(TABLE_ALARMS);
-        table.iter().filter_map(|(key, _)| AlarmMember::decode(&key[..]).ok()).collect()
+        self.alarms.members()
     }
 
     /// Applies `entries`, in order. What they do becomes visible with [`commit`](Self::commit), or earlier between two
@@ -194,6 +196,9 @@ impl ApplyCore {
         request: &InternalRaftRequest,
         wanted: bool,
     ) -> Result<Result<Outcome, String>, Fault> {
+        if let Err(refusal) = self.alarms.check(request) {
+            return Ok(Ok(Err(refusal)));
+        }
         let store = &mut self.store;
         let outcome = if let Some(put) = &request.put {
             kv::put(store, put, wanted)?
@@ -204,11 +209,10 @@ impl ApplyCore {
         } else if let Some(compaction) = &request.compaction {
             kv::compact(store, compaction.revision)?
         } else if let Some(alarm) = &request.alarm {
-            match self.alarm(alarm) {
-                Some(found) => Ok(Answer::Alarm(found)),
-                None => {
-                    return Ok(Err("it raises or lowers an alarm, which this version does not do".into()));
-                }
+            self.cluster_changed = true;
+            match self.alarms.apply(store, alarm) {
+                Ok(found) => Ok(Answer::Alarm(found)),
+                Err(why) => return Ok(Err(why)),
             }
         } else if let Some(attributes) = &request.cluster_member_attr_set {
             self.cluster.set_attributes(store, attributes);
@@ -218,20 +222,13 @@ impl ApplyCore {
             self.cluster.set_version(store, &version.ver);
             self.cluster_changed = true;
             Ok(Answer::Done)
+        } else if let Some(job) = &request.downgrade_info_set {
+            self.cluster.downgrade = Downgrade::set(store, job);
+            self.cluster_changed = true;
+            Ok(Answer::Done)
         } else {
             return Ok(Err("it holds no command that this version knows".into()));
         };
         Ok(Ok(outcome))
-    }
-
-    fn alarm(&self, request: &AlarmRequest) -> Option<Vec<AlarmMember>> {
-        match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Get) => {
-                let mut found = self.alarms();
-                found.retain(|alarm| request.alarm == 0 || alarm.alarm == request.alarm);
-                Some(found)
-            }
-            _ => None,
-        }
     }
 }

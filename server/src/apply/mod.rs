@@ -4,10 +4,12 @@
 //! every member computes the same state and the same answers. [`command`] is the way a command is encoded,
 //! and one file per noun carries it out.
 
+pub mod alarm;
 pub mod answer;
 pub mod cluster;
 pub mod command;
 pub mod core;
+pub mod downgrade;
 pub mod kv;
 pub mod size;
 pub mod txn;

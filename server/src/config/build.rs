@@ -39,6 +39,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         election_timeout: millis("election-timeout"),
         initial_election_tick_advance: settings.boolean("initial-election-tick-advance"),
         pre_vote: settings.boolean("pre-vote"),
+        quota_backend_bytes: settings.signed("quota-backend-bytes"),
         max_txn_ops: size("max-txn-ops"),
         max_request_bytes: size("max-request-bytes"),
         max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),

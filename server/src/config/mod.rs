@@ -90,6 +90,8 @@ pub struct Config {
     pub initial_election_tick_advance: bool,
     /// `--pre-vote`.
     pub pre_vote: bool,
+    /// `--quota-backend-bytes`: 0 stands for the default, negative for none.
+    pub quota_backend_bytes: i64,
     /// `--max-txn-ops`.
     pub max_txn_ops: usize,
     /// `--max-request-bytes`.

@@ -78,6 +78,10 @@ impl Settings {
         if let Value::Unsigned(value) = self.value(name) { *value } else { 0 }
     }
 
+    pub(crate) fn signed(&self, name: &str) -> i64 {
+        if let Value::Signed(value) = self.value(name) { *value } else { 0 }
+    }
+
     /// A duration in nanoseconds.
     pub(crate) fn nanoseconds(&self, name: &str) -> i64 {
         if let Value::Duration(value) = self.value(name) { *value } else { 0 }

@@ -86,6 +86,7 @@ impl Driver {
         metrics: Arc<Metrics>,
     ) -> Driver {
         shared.set_applied(applier.store().applied().index);
+        shared.set_used_bytes(applier.store().logical_bytes());
         shared.set_cluster(applier.cluster().clone(), applier.alarms());
         Driver {
             inbox: Queue::default(),
@@ -327,6 +328,7 @@ impl Driver {
             Ok((answers, inputs)) => {
                 // Published and handed over in order: before the applier can be taken by somebody else.
                 self.shared.set_applied(applier.applied_index());
+                self.shared.set_used_bytes(applier.store().logical_bytes());
                 if applier.take_cluster_changed() {
                     self.shared.set_cluster(applier.cluster().clone(), applier.alarms());
                 }

@@ -39,8 +39,9 @@ pub(super) async fn health(State(state): State<HttpState>, method: Method, pairs
 /// Why the member is not healthy, if so: an alarm, no leader, or a read that failed, in this order.
 async fn sick(state: &HttpState, excluded: &[&str], serializable: bool) -> Option<String> {
     let alarms = state.probe.alarms();
-    if let Some(alarm) = alarms.into_iter().map(Alarm::name).find(|alarm| !excluded.contains(alarm)) {
-        return Some(format!("ALARM {alarm}"));
+    let counts = |alarm: &Alarm| !excluded.contains(&alarm.name().as_str());
+    if let Some(alarm) = alarms.into_iter().find(counts) {
+        return Some(alarm.reason().to_owned());
     }
     if !serializable && !state.probe.has_leader() {
         return Some("RAFT NO LEADER".to_owned());

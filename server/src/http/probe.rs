@@ -12,15 +12,28 @@ pub enum Alarm {
     NoSpace,
     /// Members disagree about the data.
     Corrupt,
+    /// One that this version does not know, by its number.
+    Unknown(i32),
 }
 
 impl Alarm {
     /// The alarm's name on the wire, as `?exclude=` takes it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::NoSpace => "NOSPACE",
-            Self::Corrupt => "CORRUPT",
+            Self::NoSpace => "NOSPACE".to_owned(),
+            Self::Corrupt => "CORRUPT".to_owned(),
+            Self::Unknown(number) => number.to_string(),
+        }
+    }
+
+    /// What a health check says of it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoSpace => "ALARM NOSPACE",
+            Self::Corrupt => "ALARM CORRUPT",
+            Self::Unknown(_) => "ALARM UNKNOWN",
         }
     }
 }

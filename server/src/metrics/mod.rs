@@ -56,6 +56,8 @@ pub struct Metrics {
     pub is_learner: Gauge,
     /// `etcd_server_leader_changes_seen_total`.
     pub leader_changes_seen: Counter,
+    /// `etcd_server_quota_backend_bytes`.
+    pub quota_bytes: Gauge,
     /// `etcd_mvcc_db_total_size_in_bytes`.
     pub db_total_bytes: Gauge,
     /// `etcd_mvcc_db_total_size_in_use_in_bytes`.
@@ -110,6 +112,7 @@ impl Metrics {
             put: Counter::default(),
             delete: Counter::default(),
             txn: Counter::default(),
+            quota_bytes: Gauge::default(),
             db_total_bytes: Gauge::default(),
             db_in_use_bytes: Gauge::default(),
             current_revision: Gauge::default(),

@@ -87,6 +87,7 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_server_proposals_committed_total", "Proposals committed", &metrics.proposals_committed);
     page.counter("etcd_server_proposals_failed_total", "Proposals that failed", &metrics.proposals_failed);
     page.gauge("etcd_server_proposals_pending", "Proposals not answered yet", &metrics.proposals_pending);
+    page.gauge("etcd_server_quota_backend_bytes", "Space quota of the store in bytes", &metrics.quota_bytes);
 }
 
 fn health(page: &mut Page, metrics: &Metrics) {
@@ -155,6 +156,7 @@ mod tests {
             &metrics.has_leader,
             &metrics.is_leader,
             &metrics.is_learner,
+            &metrics.quota_bytes,
             &metrics.db_total_bytes,
             &metrics.db_in_use_bytes,
             &metrics.current_revision,

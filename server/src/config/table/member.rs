@@ -110,7 +110,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Works,
         "quota-backend-bytes",
         Kind::Signed,
         "0",

@@ -1,0 +1,24 @@
+//! `Maintenance.Defragment`: answered at once, because there is nothing to do.
+
+use std::sync::Arc;
+
+use ketch_proto::etcdserverpb::{DefragmentRequest, DefragmentResponse};
+
+use crate::api::Api;
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+
+/// `Maintenance.Defragment`. The store gives space back by itself once it is compacted, without stopping for it.
+pub async fn defragment(
+    api: Arc<Api>,
+    _context: Context,
+    _request: DefragmentRequest,
+) -> Result<DefragmentResponse, ApiError> {
+    let sizes = api.shared.reader.sizes();
+    tracing::info!(
+        logical_bytes = sizes.logical_bytes,
+        physical_bytes = sizes.physical_bytes,
+        "nothing to defragment: compaction gives space back by itself"
+    );
+    Ok(DefragmentResponse { header: None })
+}

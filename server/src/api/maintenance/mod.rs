@@ -1,0 +1,15 @@
+//! The Maintenance service: one noun a file.
+
+mod alarm;
+mod defragment;
+mod downgrade;
+mod hash;
+mod leader;
+mod status;
+
+pub use alarm::alarm;
+pub use defragment::defragment;
+pub use downgrade::downgrade;
+pub use hash::{hash, hash_kv};
+pub use leader::move_leader;
+pub use status::status;
