@@ -27,6 +27,8 @@ pub struct Options {
     pub rewrite_dead_percent: u32,
     /// The most events the hub keeps for watchers that are a little behind.
     pub watch_window_events: usize,
+    /// The most bytes of them. What falls out is read from the log again.
+    pub watch_window_bytes: usize,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             open_lists: 64,
             rewrite_dead_percent: 50,
             watch_window_events: 8192,
+            watch_window_bytes: 16 << 20,
         }
     }
 }

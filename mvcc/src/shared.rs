@@ -124,7 +124,7 @@ impl Shared {
         state: State,
         physical: Physical,
     ) -> Shared {
-        let hub = Hub::new(root.revision, options.watch_window_events);
+        let hub = Hub::new(root.revision, &options);
         let epochs = VecDeque::from([Arc::downgrade(&root.epoch)]);
         Shared {
             disk,

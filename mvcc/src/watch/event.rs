@@ -64,6 +64,12 @@ impl Event {
         cell.get_or_init(|| encode(&self.change, previous)).clone()
     }
 
+    /// What it holds in memory, without encodings that are made later.
+    pub(crate) fn bytes(&self) -> usize {
+        let previous = self.previous.get().and_then(Option::as_ref).map_or(0, Bytes::len);
+        self.change.wire.len() + previous + size_of::<Event>()
+    }
+
     pub(crate) fn change(&self) -> &Change {
         &self.change
     }

@@ -5,29 +5,53 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::hash;
 use crate::types::KeyRange;
 
+/// A range as watchers hold it: copied out of whatever buffer it came in, in a quarter of the space.
+#[derive(Clone, Debug)]
+pub(crate) enum Want {
+    /// A key, shared by the watcher and the set.
+    Single(Arc<[u8]>),
+    /// Start and end.
+    Span(Box<(Bytes, End)>),
+}
+
+impl Want {
+    pub(crate) fn new(range: &KeyRange) -> Want {
+        let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        match range {
+            KeyRange::Single(key) => Want::Single(Arc::from(&key[..])),
+            KeyRange::Span { start, end } => Want::Span(Box::new((copy(start), end.as_ref().map(copy)))),
+        }
+    }
+}
+
 /// Ranges, each with the numbers of those who want it.
 #[derive(Debug, Default)]
 pub(crate) struct RangeSet {
-    singles: BTreeMap<Bytes, Members>,
+    singles: BTreeMap<Arc<[u8]>, Members>,
     spans: Option<Box<Node>>,
     len: usize,
 }
 
 /// Most ranges have one member.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "half the size where there is one member, which is nearly everywhere"
+)]
 enum Members {
     One(u32),
-    Many(Vec<u32>),
+    Many(Box<Vec<u32>>),
 }
 
 /// `None` is the end of the key space: above every key.
-type End = Option<Bytes>;
+pub(crate) type End = Option<Bytes>;
 
 #[derive(Debug)]
 struct Node {
@@ -55,21 +79,27 @@ impl RangeSet {
         self.len == 0
     }
 
-    pub(crate) fn insert(&mut self, range: &KeyRange, member: u32) {
+    /// How many members there are, each range's counted.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn insert(&mut self, want: &Want, member: u32) {
         self.len += 1;
-        match range {
-            KeyRange::Single(key) => match self.singles.get_mut(key) {
+        match want {
+            Want::Single(key) => match self.singles.get_mut(key) {
                 None => {
-                    self.singles.insert(key.clone(), Members::One(member));
+                    self.singles.insert(Arc::clone(key), Members::One(member));
                 }
                 Some(Members::Many(members)) => members.push(member),
                 Some(one) => {
                     if let Members::One(first) = *one {
-                        *one = Members::Many(vec![first, member]);
+                        *one = Members::Many(Box::new(vec![first, member]));
                     }
                 }
             },
-            KeyRange::Span { start, end } => {
+            Want::Span(span) => {
+                let (start, end) = &**span;
                 let mut seed = hash::bytes(1, start);
                 seed = end.as_ref().map_or(seed, |end| hash::bytes(seed, end));
                 insert(&mut self.spans, start, end, seed, member);
@@ -78,15 +108,15 @@ impl RangeSet {
     }
 
     /// Takes a member out that was put in with this range.
-    pub(crate) fn remove(&mut self, range: &KeyRange, member: u32) {
-        let removed = match range {
-            KeyRange::Single(key) => self.remove_single(key, member),
-            KeyRange::Span { start, end } => remove(&mut self.spans, start, end, member),
+    pub(crate) fn remove(&mut self, want: &Want, member: u32) {
+        let removed = match want {
+            Want::Single(key) => self.remove_single(key, member),
+            Want::Span(span) => remove(&mut self.spans, &span.0, &span.1, member),
         };
         self.len -= usize::from(removed);
     }
 
-    fn remove_single(&mut self, key: &Bytes, member: u32) -> bool {
+    fn remove_single(&mut self, key: &Arc<[u8]>, member: u32) -> bool {
         let (removed, empty) = match self.singles.get_mut(key) {
             Some(Members::One(one)) => (*one == member, *one == member),
             Some(Members::Many(members)) => {
@@ -257,15 +287,15 @@ mod tests {
         for member in 0..4000 {
             if random(5) < 2 && !plain.is_empty() {
                 let (range, member) = plain.swap_remove(random(plain.len() as u64) as usize);
-                set.remove(&range, member);
-                set.remove(&range, member);
+                set.remove(&Want::new(&range), member);
+                set.remove(&Want::new(&range), member);
             } else {
                 let range = match random(3) {
                     0 => KeyRange::Single(key(&mut random)),
                     1 => KeyRange::Span { start: key(&mut random), end: None },
                     _ => KeyRange::Span { start: key(&mut random), end: Some(key(&mut random)) },
                 };
-                set.insert(&range, member);
+                set.insert(&Want::new(&range), member);
                 plain.push((range, member));
             }
             let key = key(&mut random);

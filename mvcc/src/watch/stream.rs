@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::event::Event;
-use super::hub::Inner;
+use super::groups::Inner;
 use super::watcher::{Place, WatchRequest, Watcher};
 use crate::error::Fault;
 use crate::planted::{Bug, planted};
@@ -82,14 +82,15 @@ impl WatchHub {
         WatchStream { shared: Arc::clone(&self.shared), number }
     }
 
-    /// `notify` is called after each commit; it should see to it that [`WatchHub::step`] is called somewhere. It must
-    /// not block, nor call the hub.
+    /// `notify` is called after each commit, and when a watcher is to be served from the log; it should see to it that
+    /// [`WatchHub::step`] is called somewhere until it says [`Progress::Idle`]. It must not block, nor call the hub.
     pub fn set_notify(&self, notify: Wake) {
         *lock(&self.shared.hub.notify) = Some(notify);
     }
 
-    /// Hands on about `budget` events to live watchers and as many to late ones. May be called from any thread; commits
-    /// never wait for it longer than it takes to queue one slice.
+    /// Hands on about `budget` events to live watchers and as many to late ones. May be called from any number of threads:
+    /// one works at a time, the others find nothing to do, and whatever they came for is done by the one inside, which is
+    /// told [`Progress::More`]. Commits never wait for it longer than it takes to copy one slice's handles.
     ///
     /// # Errors
     /// A [`Fault`] when the log cannot be read.
@@ -100,9 +101,7 @@ impl WatchHub {
 
     /// How many watchers there are, and how many of them are late.
     pub fn watchers(&self) -> (usize, usize) {
-        let inner = lock(&self.shared.hub.inner);
-        let late = inner.watchers.values().filter(|watcher| watcher.place != Place::Live).count();
-        (inner.watchers.len(), late)
+        lock(&self.shared.hub.inner).census()
     }
 }
 
@@ -132,11 +131,16 @@ impl WatchStream {
         // Read under the lock: a commit published before this line is before "now".
         let published = hub.published();
         let compacted = self.shared.root.get().compacted;
-        let number = inner.add(self.number, id, request, published, compacted);
+        let number = inner.add(self.number, id, &request, published, compacted);
         if let Some(stream) = inner.streams.get_mut(&self.number) {
             stream.watchers.insert(id, number);
         }
         inner.wake();
+        let late = inner.has_late();
+        drop(inner);
+        if late {
+            hub.notify();
+        }
         true
     }
 
@@ -151,12 +155,20 @@ impl WatchStream {
     pub fn take(&self, max: usize) -> Option<WatchBatch> {
         let compacted = self.shared.root.get().compacted;
         let mut inner = lock(&self.shared.hub.inner);
-        loop {
-            let number = inner.streams.get_mut(&self.number)?.ready.pop_front()?;
+        let had_late = inner.has_late();
+        let taken = loop {
+            let Some(stream) = inner.streams.get_mut(&self.number) else { break None };
+            let Some(number) = stream.ready.pop_front() else { break None };
             if let Some(batch) = inner.take(self.number, number, max, compacted) {
-                return Some(batch);
+                break Some(batch);
             }
+        };
+        let stalled_went_on = !had_late && inner.has_late();
+        drop(inner);
+        if stalled_went_on {
+            self.shared.hub.notify();
         }
+        taken
     }
 
     /// The revision up to which this watcher has certainly been given everything; `None` while something is queued or on
@@ -192,17 +204,20 @@ impl Drop for WatchStream {
 impl Inner {
     fn take(&mut self, stream: u32, number: u32, max: usize, compacted: i64) -> Option<WatchBatch> {
         let revision = self.delivered;
-        let watcher = self.watchers.get_mut(&number)?;
-        watcher.ready = false;
+        // The number may have been left by a watcher that is gone, and belong to another one by now.
+        let watcher = self.watchers.get_mut(number).filter(|watcher| watcher.stream == stream)?;
+        if !std::mem::take(&mut watcher.ready) {
+            return None;
+        }
         let events = watcher.take(max);
-        let over = watcher.place == Place::Lost && watcher.queue.is_empty();
+        let over = watcher.place == Place::Lost && watcher.is_drained();
         let (id, previous) = (watcher.id, watcher.previous);
         if over {
             self.remove(number);
             if let Some(stream) = self.streams.get_mut(&stream) {
                 stream.watchers.remove(&id);
             }
-        } else if !watcher.queue.is_empty() {
+        } else if !watcher.is_drained() {
             // The consumer is taking right now; it need not be woken.
             watcher.ready = true;
             if let Some(stream) = self.streams.get_mut(&stream) {
@@ -222,8 +237,8 @@ impl Inner {
     }
 
     fn progress(&self, number: u32) -> Option<i64> {
-        let watcher = self.watchers.get(&number)?;
-        let taken = watcher.queue.is_empty() || planted(Bug::ProgressOvertakesEvents);
+        let watcher = self.watchers.get(number)?;
+        let taken = watcher.is_drained() || planted(Bug::ProgressOvertakesEvents);
         (watcher.place == Place::Live && taken).then_some(self.delivered)
     }
 }

@@ -45,6 +45,8 @@ fn options() -> Options {
         ring_revisions: 4,
         open_lists: 2,
         rewrite_dead_percent: 30,
+        watch_window_events: 6,
+        watch_window_bytes: 600,
         ..Options::default()
     }
 }

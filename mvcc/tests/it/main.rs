@@ -6,6 +6,7 @@ mod crash;
 mod directed;
 mod histories;
 mod history;
+mod hub;
 mod planted;
 mod random;
 mod watches;

@@ -1,0 +1,78 @@
+//! What watching costs, counted in work and not in time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ketch_wal::SimDisk;
+
+use super::watcher::WatchRequest;
+use crate::shared::lock;
+use crate::{Applied, KeyRange, Options, Progress, Store, WatchHub};
+
+fn key(i: usize) -> Bytes {
+    format!("{i:05}").into()
+}
+
+fn store(keys: usize, revisions: usize) -> Store {
+    let options = Options { segment_bytes: 1 << 20, watch_window_events: 100, ..Options::default() };
+    let mut store = Store::open(SimDisk::new(1), Path::new("/s"), options).unwrap();
+    for i in 0..revisions {
+        store.txn().put(&key(i % keys), b"v", 0).unwrap();
+        if i % 64 == 63 || i + 1 == revisions {
+            store.commit(Applied { index: i as u64 + 1, term: 1 }).unwrap();
+            store.step(100).unwrap();
+        }
+    }
+    store
+}
+
+fn scanned(hub: &WatchHub) -> u64 {
+    lock(&hub.shared.hub.inner).scanned
+}
+
+/// However many watchers are behind, and wherever each of them starts: the log is read once.
+#[test]
+fn late_watchers_share_one_scan() {
+    const KEYS: usize = 1000;
+    const REVISIONS: usize = 10_000;
+    let store = store(KEYS, REVISIONS);
+    let hub = store.hub();
+    let stream = hub.stream(Arc::new(|| {}));
+    for i in 0..KEYS {
+        let start = if i % 2 == 0 { 2 } else { 3 + i as i64 };
+        let request = WatchRequest { start_revision: start, ..WatchRequest::new(KeyRange::Single(key(i))) };
+        assert!(stream.watch(i as i64, request));
+    }
+    assert_eq!(hub.watchers(), (KEYS, KEYS));
+    let mut got = 0;
+    while hub.step(500).unwrap() == Progress::More {
+        while let Some(batch) = stream.take(100) {
+            got += batch.events.len();
+        }
+    }
+    assert_eq!(scanned(&hub), REVISIONS as u64);
+    assert_eq!(hub.watchers(), (KEYS, 0));
+    assert_eq!(got, REVISIONS - KEYS / 2, "every second one leaves out its key's first change");
+    assert_eq!(stream.progress_all(), Some(store.revision()));
+}
+
+/// One that comes while a scan is beyond its start waits for that scan, then has another: twice the work, not more.
+#[test]
+fn late_comers_wait_for_at_most_one_scan() {
+    const REVISIONS: usize = 5000;
+    let store = store(100, REVISIONS);
+    let hub = store.hub();
+    let stream = hub.stream(Arc::new(|| {}));
+    for i in 0..100 {
+        let request = WatchRequest { start_revision: 2, ..WatchRequest::new(KeyRange::Single(key(i))) };
+        stream.watch(i as i64, request);
+        hub.step(20).unwrap();
+        while stream.take(100).is_some() {}
+    }
+    while hub.step(500).unwrap() == Progress::More {
+        while stream.take(100).is_some() {}
+    }
+    assert!(scanned(&hub) <= 2 * REVISIONS as u64, "{} events read", scanned(&hub));
+    assert_eq!(hub.watchers(), (100, 0));
+}
