@@ -63,7 +63,7 @@ fn semantic(text: &str) -> Option<ClusterVersion> {
     }
     let mut parts = text.splitn(3, '.');
     let mut number = || parts.next().filter(|part| part.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
-    let (major, minor, _patch) = (number()?, number()?, number()? as i64);
+    let (major, minor, _patch): (i64, i64, i64) = (number()?, number()?, number()?);
     Some(ClusterVersion { major, minor })
 }
 

@@ -3,6 +3,7 @@
 mod generate;
 mod http;
 mod limits;
+mod maintenance;
 mod members;
 mod unserved;
 
@@ -35,10 +36,18 @@ struct Pair {
 impl Pair {
     /// Starts both in fresh directories, unless there is no real etcd.
     fn start(test: &str) -> Option<Pair> {
+        Pair::start_with(test, &[])
+    }
+
+    /// The same with further flags.
+    fn start_with(test: &str, flags: &[&str]) -> Option<Pair> {
         let tools = programs::real_etcd(test)?;
         let dir = tempfile::tempdir().unwrap();
-        let etcd = Instance::new(tools.join("etcd"), dir.path().join("etcd"));
-        let ketch = Instance::new(programs::ketch(), dir.path().join("ketch"));
+        let mut etcd = Instance::new(tools.join("etcd"), dir.path().join("etcd"));
+        let mut ketch = Instance::new(programs::ketch(), dir.path().join("ketch"));
+        for server in [&mut etcd, &mut ketch] {
+            server.flags = flags.iter().map(ToString::to_string).collect();
+        }
         let processes = [etcd.start_settled(), ketch.start_settled()];
         Some(Pair { etcd, ketch, _processes: processes, _dir: dir })
     }

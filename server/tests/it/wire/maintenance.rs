@@ -1,0 +1,282 @@
+//! Maintenance, request by request: alarms and what they forbid, downgrades, hashes, a full store.
+
+use ketch_proto::etcdserverpb::alarm_request::AlarmAction::{Activate, Deactivate, Get};
+use ketch_proto::etcdserverpb::downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+use ketch_proto::etcdserverpb::kv_client::KvClient;
+use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use ketch_proto::etcdserverpb::*;
+use ketch_proto::tonic::transport::Channel;
+
+use crate::harness::http;
+use crate::harness::process::Instance;
+
+use super::{Pair, answer, runtime};
+
+/// One server, and what it answered so far.
+struct Side {
+    kv: KvClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
+    port: u16,
+    facts: Vec<String>,
+}
+
+/// Which lowest revision and keys a step is about does not matter here: every key is `k`.
+fn put(value: &str) -> PutRequest {
+    PutRequest { key: "k".into(), value: value.to_owned().into(), ..PutRequest::default() }
+}
+
+fn op(request: request_op::Request) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn ops() -> [RequestOp; 3] {
+    let range = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+    let delete = DeleteRangeRequest { key: "none".into(), ..DeleteRangeRequest::default() };
+    [
+        op(request_op::Request::RequestRange(range)),
+        op(request_op::Request::RequestPut(put("t"))),
+        op(request_op::Request::RequestDeleteRange(delete)),
+    ]
+}
+
+impl Side {
+    async fn of(channel: Channel, server: &Instance) -> Side {
+        let (kv, maintenance) = (KvClient::new(channel.clone()), MaintenanceClient::new(channel));
+        Side { kv, maintenance, port: server.client_port, facts: Vec::new() }
+    }
+
+    fn note(&mut self, what: &str, fact: String) {
+        self.facts.push(format!("{what}: {fact}"));
+    }
+
+    async fn alarm(&mut self, action: i32, alarm: i32, member_id: u64) {
+        let request = AlarmRequest { action, alarm, member_id };
+        let mut answered = self.maintenance.alarm(request).await;
+        if let Ok(response) = &mut answered {
+            // etcd lists them in no order.
+            response.get_mut().alarms.sort_by_key(|alarm| (alarm.alarm, alarm.member_id));
+        }
+        self.note(&format!("{request:?}"), answer(answered));
+    }
+
+    /// One request of each kind, and what the probes say.
+    async fn everything(&mut self, when: &str) {
+        let [range, write, delete] = ops();
+        let txns = [
+            ("empty txn", vec![], vec![]),
+            ("txn that reads", vec![range.clone()], vec![]),
+            ("txn that deletes", vec![range.clone(), delete], vec![]),
+            ("txn that may put", vec![range], vec![write]),
+        ];
+        for (name, success, failure) in txns {
+            let answered = self.kv.txn(TxnRequest { compare: vec![], success, failure }).await;
+            self.note(&format!("{when}, {name}"), answer(answered));
+        }
+        let range = RangeRequest { key: "k".into(), serializable: true, ..RangeRequest::default() };
+        let answers = [
+            ("put", answer(self.kv.put(put("v")).await)),
+            ("illegal put", answer(self.kv.put(PutRequest::default()).await)),
+            ("range", answer(self.kv.range(range).await)),
+            (
+                "delete",
+                answer(
+                    self.kv
+                        .delete_range(DeleteRangeRequest { key: "none".into(), ..Default::default() })
+                        .await,
+                ),
+            ),
+            (
+                "compact",
+                answer(self.kv.compact(CompactionRequest { revision: 999, ..Default::default() }).await),
+            ),
+        ];
+        for (name, fact) in answers {
+            self.note(&format!("{when}, {name}"), fact);
+        }
+        for path in [
+            "/health",
+            "/health?serializable=true",
+            "/health?exclude=NOSPACE",
+            "/health?exclude=CORRUPT&exclude=NOSPACE",
+            "/health?exclude=7&exclude=NOSPACE",
+            "/readyz/data_corruption",
+            "/readyz?exclude=data_corruption",
+        ] {
+            let found = http::request(self.port, "GET", path);
+            self.note(&format!("{when}, {path}"), format!("{found:?}"));
+        }
+        let status = self.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        let mut errors: Vec<String> = status.errors.iter().map(|error| error.replace("  ", " ")).collect();
+        errors.sort();
+        self.note(&format!("{when}, status"), format!("{errors:?} {:?}", status.downgrade_info));
+    }
+
+    async fn downgrade(&mut self, action: i32, version: &str) {
+        let request = DowngradeRequest { action, version: version.to_owned() };
+        let answered = self.maintenance.downgrade(request.clone()).await;
+        self.note(&format!("{request:?}"), answer(answered));
+    }
+
+    /// The revisions that an answer names; what the hash is over is each server's own.
+    async fn hash_kv(&mut self, revision: i64) {
+        let mut answered = self.maintenance.hash_kv(HashKvRequest { revision }).await;
+        if let Ok(response) = &mut answered {
+            response.get_mut().hash = 0;
+        }
+        self.note(&format!("hash at {revision}"), answer(answered));
+    }
+}
+
+async fn compare(pair: &Pair, script: impl AsyncFn(&mut Side)) {
+    let [etcd, ketch] = pair.channels().await;
+    let mut expected = Side::of(etcd, &pair.etcd).await;
+    let mut found = Side::of(ketch, &pair.ketch).await;
+    script(&mut expected).await;
+    script(&mut found).await;
+    assert_eq!(expected.facts.len(), found.facts.len());
+    let differences = expected.facts.iter().zip(&found.facts).filter(|(a, b)| a != b);
+    let differences: Vec<String> =
+        differences.map(|(etcd, ketch)| format!(" etcd: {etcd}\nketch: {ketch}")).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn alarms_and_what_they_forbid() {
+    let Some(pair) = Pair::start("alarms_and_what_they_forbid") else { return };
+    runtime().block_on(compare(&pair, async |side| {
+        side.everything("at first").await;
+        let [get, activate, deactivate] = [Get, Activate, Deactivate].map(|action| action as i32);
+        for (action, alarm, member) in [
+            (get, 0, 0),
+            (activate, 0, 3),
+            (activate, 1, 0),
+            (activate, 1, 0),
+            (activate, 1, 9),
+            (get, 0, 0),
+            (get, 1, 77),
+            (get, 2, 0),
+            (deactivate, 0, 9),
+            (deactivate, 2, 9),
+            (deactivate, 1, 9),
+        ] {
+            side.alarm(action, alarm, member).await;
+        }
+        side.everything("full").await;
+        side.alarm(activate, 2, u64::MAX).await;
+        side.everything("full and corrupt").await;
+        side.alarm(deactivate, 1, 0).await;
+        side.everything("corrupt").await;
+        side.alarm(deactivate, 2, u64::MAX).await;
+        side.alarm(activate, 7, 5).await;
+        side.alarm(get, 7, 0).await;
+        side.everything("with an alarm that nobody knows").await;
+        side.alarm(deactivate, 7, 5).await;
+        side.alarm(deactivate, 7, 5).await;
+        side.everything("in the end").await;
+    }));
+}
+
+#[test]
+fn downgrades_hashes_and_the_rest() {
+    let Some(pair) = Pair::start("downgrades_hashes_and_the_rest") else { return };
+    runtime().block_on(compare(&pair, async |side| {
+        let [validate, enable, cancel] = [Validate, Enable, Cancel].map(|action| action as i32);
+        for version in [
+            "3.6",
+            "3.7",
+            "3.5",
+            "4.6",
+            "3.6.0",
+            "3.6.9",
+            "3.6.0-rc.1",
+            "3.6.0+x",
+            "",
+            "3",
+            "x",
+            "v3.6",
+            "3.6.0.1",
+            "+3.6",
+            "3.6.0-a_b",
+        ] {
+            side.downgrade(validate, version).await;
+        }
+        side.downgrade(7, "3.6").await;
+        side.downgrade(cancel, "").await;
+        side.downgrade(enable, "3.7").await;
+        side.downgrade(enable, "nonsense").await;
+        for value in ["a", "b", "c", "d"] {
+            side.kv.put(put(value)).await.unwrap();
+        }
+        for revision in [-3, 0, 1, 3, 5, 6, i64::MAX] {
+            side.hash_kv(revision).await;
+        }
+        side.kv.compact(CompactionRequest { revision: 4, physical: true }).await.unwrap();
+        for revision in [0, 2, 3, 5] {
+            side.hash_kv(revision).await;
+        }
+        let own = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner().leader;
+        for target_id in [own, 0, 1, u64::MAX] {
+            let answered = side.maintenance.move_leader(MoveLeaderRequest { target_id }).await;
+            side.note("move leader", answer(answered));
+        }
+        let answered = side.maintenance.defragment(DefragmentRequest {}).await;
+        side.note("defragment", answer(answered));
+        side.everything("after a compaction").await;
+        let header = side.maintenance.hash(HashRequest {}).await.unwrap().into_inner().header;
+        side.note("hash", format!("{header:?}"));
+        // The cluster version moves within seconds, and then nothing more can be asked alike.
+        side.downgrade(enable, "3.6").await;
+        let status = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        side.note("status", format!("{:?}", status.downgrade_info));
+    }));
+}
+
+/// The procedure of etcd's manual. etcd needs a defragmentation before there is room again, ketch does not mind one.
+#[test]
+fn a_full_store_and_the_way_out() {
+    let flags = ["--quota-backend-bytes", "53248"];
+    let Some(pair) = Pair::start_with("a_full_store_and_the_way_out", &flags) else { return };
+    runtime().block_on(compare(&pair, async |side| {
+        let status = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        assert!(status.db_size < status.db_size_quota, "{status:?}");
+        side.note("quota", status.db_size_quota.to_string());
+        let mut puts = 0;
+        let refusal = loop {
+            match side.kv.put(put("some value")).await {
+                Ok(_) => puts += 1,
+                Err(status) => break format!("{:?}: {}", status.code(), status.message()),
+            }
+        };
+        assert!((100..1000).contains(&puts), "{puts} puts fit into 53,248 bytes");
+        side.note("refused", refusal);
+        side.alarm(Get as i32, 0, 0).await;
+        side.everything("full by quota").await;
+        let status = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        let revision = status.header.unwrap().revision;
+        side.kv.compact(CompactionRequest { revision, physical: true }).await.unwrap();
+        side.alarm(Get as i32, 0, 0).await;
+        side.maintenance.defragment(DefragmentRequest {}).await.unwrap();
+        let refused = side.kv.put(put("with room but with the alarm")).await.unwrap_err();
+        side.note("with the alarm", refused.message().to_owned());
+        let own = status.header.unwrap().member_id;
+        side.alarm(Deactivate as i32, AlarmType::Nospace as i32, own).await;
+        let written = side.kv.put(put("with room")).await;
+        side.note(
+            "with room",
+            format!("{:?}", written.map(|_| ()).map_err(|status| status.message().to_owned())),
+        );
+        // Revisions differ: each store takes as many puts as fit.
+        let revisions = |fact: &mut String| {
+            let kept: Vec<&str> = fact.split("revision: ").collect();
+            let rest = |part: &str| part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+            *fact = kept
+                .iter()
+                .enumerate()
+                .map(|(i, part)| if i == 0 { part.to_string() } else { rest(part) })
+                .collect();
+        };
+        side.facts.iter_mut().for_each(revisions);
+        // etcd counts versions of one key alike in both; the count is how many fitted.
+        side.facts.retain(|fact| !fact.contains("version: "));
+    }));
+}
