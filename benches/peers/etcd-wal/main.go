@@ -1,8 +1,10 @@
-// Commits a second of etcd's own log: etcd-wal DIR RECORD-BYTES WRITERS SECONDS. One goroutine saves what all writers handed in
-// by then, as etcd's raft loop does; each Save syncs.
+// Commits a second of etcd's own log: etcd-wal DIR RECORD-BYTES WRITERS. Each line of standard input is a number of seconds to commit
+// for; the answer is a line with the rate. One goroutine saves what all writers handed in by then, as etcd's raft loop does;
+// each Save syncs.
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,8 +29,6 @@ func main() {
 	must(err)
 	writers, err := strconv.Atoi(os.Args[3])
 	must(err)
-	seconds, err := strconv.ParseFloat(os.Args[4], 64)
-	must(err)
 	log, err := wal.Create(zap.NewNop(), os.Args[1], nil)
 	must(err)
 	data := make([]byte, record)
@@ -42,28 +42,33 @@ func main() {
 			}
 		}()
 	}
-	start, index, count := time.Now(), uint64(0), 0
-	limit := time.Duration(seconds * float64(time.Second))
-	for time.Since(start) < limit {
-		waiting := []chan struct{}{<-requests}
-		for more := true; more && len(waiting) < writers; {
-			select {
-			case done := <-requests:
-				waiting = append(waiting, done)
-			default:
-				more = false
+	index := uint64(0)
+	for orders := bufio.NewScanner(os.Stdin); orders.Scan(); {
+		seconds, err := strconv.ParseFloat(orders.Text(), 64)
+		must(err)
+		limit := time.Duration(seconds * float64(time.Second))
+		start, count := time.Now(), 0
+		for time.Since(start) < limit {
+			waiting := []chan struct{}{<-requests}
+			for more := true; more && len(waiting) < writers; {
+				select {
+				case done := <-requests:
+					waiting = append(waiting, done)
+				default:
+					more = false
+				}
 			}
+			entries := make([]*raftpb.Entry, len(waiting))
+			for i := range entries {
+				index++
+				entries[i] = &raftpb.Entry{Term: ptr[uint64](1), Index: ptr(index), Data: data}
+			}
+			must(log.Save(&raftpb.HardState{Term: ptr[uint64](1), Vote: ptr[uint64](1), Commit: ptr(index)}, entries))
+			for _, done := range waiting {
+				done <- struct{}{}
+			}
+			count += len(waiting)
 		}
-		entries := make([]*raftpb.Entry, len(waiting))
-		for i := range entries {
-			index++
-			entries[i] = &raftpb.Entry{Term: ptr[uint64](1), Index: ptr(index), Data: data}
-		}
-		must(log.Save(&raftpb.HardState{Term: ptr[uint64](1), Vote: ptr[uint64](1), Commit: ptr(index)}, entries))
-		for _, done := range waiting {
-			done <- struct{}{}
-		}
-		count += len(waiting)
+		fmt.Println(float64(count) / time.Since(start).Seconds())
 	}
-	fmt.Println(float64(count) / time.Since(start).Seconds())
 }
