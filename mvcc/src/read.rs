@@ -123,6 +123,7 @@ impl View {
             next: Some(range.start().to_vec()),
             range,
             page: Vec::new(),
+            keys_only: false,
         })
     }
 
@@ -156,16 +157,23 @@ pub struct Iter {
     next: Option<Vec<u8>>,
     /// Versions found and not yet handed out, last first.
     page: Vec<Version>,
+    keys_only: bool,
 }
 
 impl Iter {
+    /// Leaves out the values, as [`Query::keys_only`] does.
+    #[must_use]
+    pub fn keys_only(self, keys_only: bool) -> Iter {
+        Iter { keys_only, ..self }
+    }
+
     /// Index entries looked at in one go.
     const PAGE: usize = 256;
 
     fn fill(&mut self) -> Result<(), Fault> {
         while self.page.is_empty() {
             let Some(from) = self.next.take() else { return Ok(()) };
-            let snapshot = Snapshot::new(&self.root, &self.values, self.at);
+            let snapshot = Snapshot::new(&self.root, &self.values, self.at).with_keys(self.keys_only);
             for (looked_at, (key, head)) in self.root.tree.iter_from(&from).enumerate() {
                 if !self.range.contains(key) {
                     break;
@@ -191,6 +199,9 @@ impl Iterator for Iter {
             return Some(Err(fault));
         }
         let version = self.page.pop()?;
+        if self.keys_only {
+            return Some(Ok(version.key_only()));
+        }
         Some(Snapshot::new(&self.root, &self.values, self.at).key_value(version))
     }
 }

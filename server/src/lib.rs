@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod config;
 pub mod consensus;
 pub mod datadir;
+pub mod grpc;
 pub mod http;
 pub mod logging;
 pub mod metrics;

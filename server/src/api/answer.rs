@@ -5,16 +5,22 @@
 
 use bytes::BufMut;
 use ketch_mvcc::KeyValue;
-use ketch_proto::etcdserverpb::{CompactionResponse, ResponseHeader};
+use ketch_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use crate::grpc::outgoing::{Outgoing, field_len, pairs_len, put_length};
+
 /// Something that goes over the wire as one protobuf message.
-pub trait WireAnswer: Send + Sync + 'static {
-    /// How many bytes [`encode`](Self::encode) writes.
-    fn encoded_len(&self) -> usize;
-    /// Writes the message.
-    fn encode(&self, out: &mut impl BufMut);
+pub trait Answer: Send + 'static {
+    /// The message.
+    fn into_outgoing(self) -> Outgoing;
+}
+
+impl<M: Message + 'static> Answer for M {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::plain(&self)
+    }
 }
 
 /// Answers `Range`.
@@ -27,6 +33,26 @@ pub struct RangeAnswer {
     /// Whether the limit cut the answer short (field 3).
     pub more: bool,
     /// How many keys the range has, whatever the limit and filters (field 4).
+    pub count: i64,
+}
+
+/// One message of `RangeStream`'s answer.
+#[derive(Debug, Default)]
+pub struct RangeChunk {
+    /// The pairs.
+    pub kvs: Vec<KeyValue>,
+    /// What only the last message has.
+    pub last: Option<LastOfRange>,
+}
+
+/// What the last message of a [`RangeChunk`] stream says about all of them.
+#[derive(Debug, Default)]
+pub struct LastOfRange {
+    /// The header, with the revision at which the stream began.
+    pub header: ResponseHeader,
+    /// Whether the limit cut the answer short.
+    pub more: bool,
+    /// How many keys the range has.
     pub count: i64,
 }
 
@@ -74,11 +100,45 @@ pub enum OpAnswer {
     Txn(TxnAnswer),
 }
 
-impl WireAnswer for RangeAnswer {
+impl Answer for RangeAnswer {
+    fn into_outgoing(self) -> Outgoing {
+        let mut head = Vec::new();
+        put_header(&self.header, &mut head);
+        let mut tail = Vec::new();
+        put_varint(3, u64::from(self.more), &mut tail);
+        put_varint(4, self.count as u64, &mut tail);
+        Outgoing::pairs(&head, 2, self.kvs, &tail)
+    }
+}
+
+impl Answer for RangeChunk {
+    fn into_outgoing(self) -> Outgoing {
+        let (mut head, mut tail) = (Vec::new(), Vec::new());
+        if let Some(last) = &self.last {
+            put_header(&last.header, &mut head);
+            put_varint(3, u64::from(last.more), &mut tail);
+            put_varint(4, last.count as u64, &mut tail);
+        }
+        // RangeStreamResponse.range_response is field 1.
+        let mut outer = Vec::new();
+        put_length(1, head.len() + pairs_len(2, &self.kvs) + tail.len(), &mut outer);
+        outer.extend_from_slice(&head);
+        Outgoing::pairs(&outer, 2, self.kvs, &tail)
+    }
+}
+
+/// An answer that is encoded whole.
+trait Encode {
+    /// How many bytes [`encode`](Self::encode) writes.
+    fn encoded_len(&self) -> usize;
+    /// Writes the message.
+    fn encode(&self, out: &mut impl BufMut);
+}
+
+impl Encode for RangeAnswer {
     fn encoded_len(&self) -> usize {
-        let kvs: usize = self.kvs.iter().map(|kv| bytes_len(2, kv.as_wire().len())).sum();
         header_len(&self.header)
-            + kvs
+            + pairs_len(2, &self.kvs)
             + varint_len(3, u64::from(self.more))
             + varint_len(4, self.count as u64)
     }
@@ -93,9 +153,15 @@ impl WireAnswer for RangeAnswer {
     }
 }
 
-impl WireAnswer for PutAnswer {
+impl Answer for PutAnswer {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::encoded(self.encoded_len(), |out| self.encode(out))
+    }
+}
+
+impl Encode for PutAnswer {
     fn encoded_len(&self) -> usize {
-        header_len(&self.header) + self.prev.as_ref().map_or(0, |kv| bytes_len(2, kv.as_wire().len()))
+        header_len(&self.header) + self.prev.as_ref().map_or(0, |kv| field_len(2, kv.as_wire().len()))
     }
 
     fn encode(&self, out: &mut impl BufMut) {
@@ -106,10 +172,15 @@ impl WireAnswer for PutAnswer {
     }
 }
 
-impl WireAnswer for DeleteAnswer {
+impl Answer for DeleteAnswer {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::encoded(self.encoded_len(), |out| self.encode(out))
+    }
+}
+
+impl Encode for DeleteAnswer {
     fn encoded_len(&self) -> usize {
-        let prev_kvs: usize = self.prev_kvs.iter().map(|kv| bytes_len(3, kv.as_wire().len())).sum();
-        header_len(&self.header) + varint_len(2, self.deleted as u64) + prev_kvs
+        header_len(&self.header) + varint_len(2, self.deleted as u64) + pairs_len(3, &self.prev_kvs)
     }
 
     fn encode(&self, out: &mut impl BufMut) {
@@ -121,9 +192,15 @@ impl WireAnswer for DeleteAnswer {
     }
 }
 
-impl WireAnswer for TxnAnswer {
+impl Answer for TxnAnswer {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::encoded(self.encoded_len(), |out| self.encode(out))
+    }
+}
+
+impl Encode for TxnAnswer {
     fn encoded_len(&self) -> usize {
-        let ops: usize = self.ops.iter().map(|op| bytes_len(3, op.encoded_len())).sum();
+        let ops: usize = self.ops.iter().map(|op| field_len(3, op.encoded_len())).sum();
         header_len(&self.header) + varint_len(2, u64::from(self.succeeded)) + ops
     }
 
@@ -140,10 +217,10 @@ impl WireAnswer for TxnAnswer {
 impl OpAnswer {
     fn encoded_len(&self) -> usize {
         match self {
-            Self::Range(answer) => bytes_len(1, answer.encoded_len()),
-            Self::Put(answer) => bytes_len(2, answer.encoded_len()),
-            Self::Delete(answer) => bytes_len(3, answer.encoded_len()),
-            Self::Txn(answer) => bytes_len(4, answer.encoded_len()),
+            Self::Range(answer) => field_len(1, answer.encoded_len()),
+            Self::Put(answer) => field_len(2, answer.encoded_len()),
+            Self::Delete(answer) => field_len(3, answer.encoded_len()),
+            Self::Txn(answer) => field_len(4, answer.encoded_len()),
         }
     }
 
@@ -157,18 +234,8 @@ impl OpAnswer {
     }
 }
 
-impl WireAnswer for CompactionResponse {
-    fn encoded_len(&self) -> usize {
-        Message::encoded_len(self)
-    }
-
-    fn encode(&self, out: &mut impl BufMut) {
-        self.encode_raw(out);
-    }
-}
-
 fn header_len(header: &ResponseHeader) -> usize {
-    bytes_len(1, header.encoded_len())
+    field_len(1, header.encoded_len())
 }
 
 fn put_header(header: &ResponseHeader, out: &mut impl BufMut) {
@@ -176,23 +243,14 @@ fn put_header(header: &ResponseHeader, out: &mut impl BufMut) {
     header.encode_raw(out);
 }
 
-fn put_message(field: u32, answer: &impl WireAnswer, out: &mut impl BufMut) {
+fn put_message(field: u32, answer: &impl Encode, out: &mut impl BufMut) {
     put_length(field, answer.encoded_len(), out);
     answer.encode(out);
-}
-
-fn bytes_len(field: u32, len: usize) -> usize {
-    key_len(field) + encoded_len_varint(len as u64) + len
 }
 
 fn put_bytes(field: u32, bytes: &[u8], out: &mut impl BufMut) {
     put_length(field, bytes.len(), out);
     out.put_slice(bytes);
-}
-
-fn put_length(field: u32, len: usize, out: &mut impl BufMut) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
 }
 
 /// A zero is the field's absence.

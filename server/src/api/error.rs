@@ -121,11 +121,11 @@ impl From<ApiError> for Status {
     }
 }
 
-/// A message that is over the size limit, in the words that etcd's clients know.
+/// An answer that is over the size limit, in the words that etcd's clients know.
 #[must_use]
-pub fn message_too_large(found: &str, limit: usize) -> Status {
+pub fn too_large_to_send(found: usize, limit: usize) -> Status {
     Status::new(
         Code::ResourceExhausted,
-        format!("grpc: received message larger than max ({found} vs. {limit})"),
+        format!("trying to send message larger than max ({found} vs. {limit})"),
     )
 }

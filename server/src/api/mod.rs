@@ -5,13 +5,13 @@
 
 pub mod answer;
 pub mod cluster;
-pub mod codec;
 pub mod context;
 pub mod error;
 pub mod health;
 pub mod kv;
 pub mod maintenance;
 pub mod range;
+pub mod range_stream;
 pub mod router;
 pub mod streams;
 pub mod validate;
@@ -38,6 +38,14 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The space quota (`--quota-backend-bytes`).
     pub quota: Quota,
+}
+
+impl Limits {
+    /// Bytes of one message of a client: the largest command and room for what is around it.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.request_bytes_max + (512 << 10)
+    }
 }
 
 /// What every service works with.

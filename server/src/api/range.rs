@@ -12,7 +12,7 @@ use super::error::ApiError;
 use crate::apply::answer as applied;
 
 /// From how many pairs on a read leaves the request's thread.
-const LARGE: u64 = 512;
+pub(super) const LARGE: u64 = 512;
 
 /// Reads `query` from `view`. The header names the revision only.
 ///
@@ -69,7 +69,11 @@ fn has_filters(query: &Query) -> bool {
     filters.iter().any(|&filter| filter != 0)
 }
 
-async fn beside<T: Send + 'static>(
+/// Does `work` on the pool for large reads.
+///
+/// # Errors
+/// What `work` answers, or that the member stops.
+pub(super) async fn beside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -1,26 +1,27 @@
 //! From a gRPC path to the method: the one list of what is served. Everything else is UNIMPLEMENTED, by name.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::codec::Codec;
+use tonic::metadata::MetadataMap;
 use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 use tower::service_fn;
 
-use super::codec::AnswerCodec;
+use super::answer::Answer;
 use super::context::Context;
-use super::error::{ApiError, message_too_large};
+use super::error::{ApiError, too_large_to_send};
 use super::streams::Guarded;
-use super::{Api, cluster, health, kv, maintenance};
+use super::{Api, cluster, health, kv, maintenance, range_stream};
+use crate::grpc;
+use crate::grpc::outgoing::Outgoing;
 
-/// What gRPC adds to the largest command: room for everything around it.
-const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
+/// The longest message that is sent.
+const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Answers one gRPC request.
 pub async fn serve<B>(api: Arc<Api>, request: http::Request<B>) -> http::Response<Body>
@@ -30,22 +31,23 @@ where
 {
     let call = Call { api, request };
     match call.request.uri().path() {
-        "/etcdserverpb.KV/Range" => call.unary(AnswerCodec::default(), kv::range).await,
-        "/etcdserverpb.KV/Put" => call.unary(AnswerCodec::default(), kv::put).await,
-        "/etcdserverpb.KV/DeleteRange" => call.unary(AnswerCodec::default(), kv::delete).await,
-        "/etcdserverpb.KV/Txn" => call.unary(AnswerCodec::default(), kv::txn).await,
-        "/etcdserverpb.KV/Compact" => call.unary(AnswerCodec::default(), kv::compact).await,
-        "/etcdserverpb.Maintenance/Status" => call.plain(maintenance::status).await,
-        "/etcdserverpb.Maintenance/Alarm" => call.plain(maintenance::alarm).await,
-        "/etcdserverpb.Maintenance/Defragment" => call.plain(maintenance::defragment).await,
-        "/etcdserverpb.Maintenance/Hash" => call.plain(maintenance::hash).await,
-        "/etcdserverpb.Maintenance/HashKV" => call.plain(maintenance::hash_kv).await,
-        "/etcdserverpb.Maintenance/MoveLeader" => call.plain(maintenance::move_leader).await,
-        "/etcdserverpb.Maintenance/Downgrade" => call.plain(maintenance::downgrade).await,
-        "/etcdserverpb.Cluster/MemberList" => call.plain(cluster::list).await,
-        "/grpc.health.v1.Health/Check" => call.plain(health::check).await,
-        "/grpc.health.v1.Health/List" => call.plain(health::list).await,
-        "/grpc.health.v1.Health/Watch" => call.server_stream(ProstCodec::default(), health::watch).await,
+        "/etcdserverpb.KV/Range" => call.unary(kv::range).await,
+        "/etcdserverpb.KV/RangeStream" => call.server_stream(range_stream::range_stream).await,
+        "/etcdserverpb.KV/Put" => call.unary(kv::put).await,
+        "/etcdserverpb.KV/DeleteRange" => call.unary(kv::delete).await,
+        "/etcdserverpb.KV/Txn" => call.unary(kv::txn).await,
+        "/etcdserverpb.KV/Compact" => call.unary(kv::compact).await,
+        "/etcdserverpb.Maintenance/Status" => call.unary(maintenance::status).await,
+        "/etcdserverpb.Maintenance/Alarm" => call.unary(maintenance::alarm).await,
+        "/etcdserverpb.Maintenance/Defragment" => call.unary(maintenance::defragment).await,
+        "/etcdserverpb.Maintenance/Hash" => call.unary(maintenance::hash).await,
+        "/etcdserverpb.Maintenance/HashKV" => call.unary(maintenance::hash_kv).await,
+        "/etcdserverpb.Maintenance/MoveLeader" => call.unary(maintenance::move_leader).await,
+        "/etcdserverpb.Maintenance/Downgrade" => call.unary(maintenance::downgrade).await,
+        "/etcdserverpb.Cluster/MemberList" => call.unary(cluster::list).await,
+        "/grpc.health.v1.Health/Check" => call.unary(health::check).await,
+        "/grpc.health.v1.Health/List" => call.unary(health::list).await,
+        "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,
         path => unimplemented(path),
     }
 }
@@ -60,53 +62,38 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    /// A unary method whose answer prost encodes.
-    async fn plain<Q, A, F, R>(self, handler: F) -> http::Response<Body>
+    /// A method of one request and one answer.
+    async fn unary<Q, A, F, R>(self, handler: F) -> http::Response<Body>
     where
-        Q: Message + Default + Send + Sync + 'static,
-        A: Message + Send + Sync + 'static,
-        F: FnOnce(Arc<Api>, Context, Q) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<A, ApiError>> + Send + 'static,
+        Q: Message + Default,
+        A: Answer,
+        F: FnOnce(Arc<Api>, Context, Q) -> R,
+        R: Future<Output = Result<A, ApiError>>,
     {
-        self.unary(ProstCodec::default(), handler).await
-    }
-
-    async fn unary<C, Q, A, F, R>(self, codec: C, handler: F) -> http::Response<Body>
-    where
-        C: Codec<Encode = A, Decode = Q> + Send + 'static,
-        Q: Send + Sync + 'static,
-        A: Send + Sync + 'static,
-        F: FnOnce(Arc<Api>, Context, Q) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<A, ApiError>> + Send + 'static,
-    {
-        let Call { api, request } = self;
-        let limit = api.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
-        let serve = service_fn(move |request: Request<Q>| {
-            let (api, handler) = (Arc::clone(&api), handler.clone());
-            async move { answer(&api, request, handler).await }
-        });
-        let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
-        name_too_large(grpc.unary(serve, request).await, limit)
+        match self.answer(handler).await.and_then(|(_, answer)| sendable(answer.into_outgoing())) {
+            Ok(message) => grpc::answer::unary(message),
+            Err(status) => status.into_http(),
+        }
     }
 
     /// A method of one request and a stream of answers.
-    async fn server_stream<C, Q, A, S, F, R>(self, codec: C, handler: F) -> http::Response<Body>
+    async fn server_stream<Q, A, S, F, R>(self, handler: F) -> http::Response<Body>
     where
-        C: Codec<Encode = A, Decode = Q> + Send + 'static,
-        Q: Send + Sync + 'static,
-        A: Send + Sync + 'static,
-        S: Stream<Item = Result<A, ApiError>> + Send + 'static,
-        F: FnOnce(Arc<Api>, Context, Q) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<S, ApiError>> + Send + 'static,
+        Q: Message + Default,
+        A: Answer,
+        S: Stream<Item = Result<A, ApiError>> + Send + Unpin + 'static,
+        F: FnOnce(Arc<Api>, Context, Q) -> R,
+        R: Future<Output = Result<S, ApiError>>,
     {
-        let Call { api, request } = self;
-        let limit = api.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
-        let serve = service_fn(move |request: Request<Q>| {
-            let (api, handler) = (Arc::clone(&api), handler.clone());
-            async move { answers(&api, request, handler).await }
-        });
-        let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
-        name_too_large(grpc.server_streaming(serve, request).await, limit)
+        let api = Arc::clone(&self.api);
+        match self.answer(handler).await {
+            Ok((context, answers)) => {
+                let messages = Guarded::new(&api, &context, answers)
+                    .map(|answer| answer.and_then(|answer| sendable(answer.into_outgoing())));
+                grpc::answer::streaming(messages)
+            }
+            Err(status) => status.into_http(),
+        }
     }
 
     /// A method of a stream of requests and a stream of answers.
@@ -121,13 +108,31 @@ where
         R: Future<Output = Result<S, ApiError>> + Send + 'static,
     {
         let Call { api, request } = self;
-        let limit = api.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
+        let limit = api.limits.message_bytes_max();
         let serve = service_fn(move |request: Request<Streaming<Q>>| {
             let (api, handler) = (Arc::clone(&api), handler.clone());
             async move { answers(&api, request, handler).await }
         });
         let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
         grpc.streaming(serve, request).await
+    }
+
+    /// Reads the request and hands it to `handler`.
+    async fn answer<Q, A, F, R>(self, handler: F) -> Result<(Context, A), Status>
+    where
+        Q: Message + Default,
+        F: FnOnce(Arc<Api>, Context, Q) -> R,
+        R: Future<Output = Result<A, ApiError>>,
+    {
+        let Call { api, request } = self;
+        let (parts, body) = request.into_parts();
+        let message = grpc::request::message(&parts.headers, body, api.limits.message_bytes_max()).await?;
+        let request = Q::decode(message)
+            .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))?;
+        let context = Context::of(&api, &MetadataMap::from_headers(parts.headers))?;
+        let answer = handler(api, context.clone(), request).await;
+        let answer = answer.map_err(|error| Status::from(context.name_timeout(error)))?;
+        Ok((context, answer))
     }
 }
 
@@ -147,26 +152,11 @@ where
     Ok(Response::new(Guarded::new(api, &context, answers)))
 }
 
-async fn answer<Q, A, F, R>(api: &Arc<Api>, request: Request<Q>, handler: F) -> Result<Response<A>, Status>
-where
-    F: FnOnce(Arc<Api>, Context, Q) -> R,
-    R: Future<Output = Result<A, ApiError>>,
-{
-    let context = Context::of(api, request.metadata())?;
-    let answer = handler(Arc::clone(api), context.clone(), request.into_inner()).await;
-    answer.map(Response::new).map_err(|error| context.name_timeout(error).into())
-}
-
-/// tonic's refusal of an oversized message, in gRPC-Go's code and words, which etcd's clients know.
-fn name_too_large(response: http::Response<Body>, limit: usize) -> http::Response<Body> {
-    if response.headers().get("grpc-status").is_none_or(|status| status != "11") {
-        return response;
-    }
-    let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    let found = status.message().strip_prefix("Error, decoded message length too large: found ");
-    match found.and_then(|rest| rest.split_once(' ')) {
-        Some((found, _)) => message_too_large(found, limit).into_http(),
-        None => response,
+/// Refuses a message that is longer than etcd sends, in the words of gRPC-Go.
+fn sendable(message: Outgoing) -> Result<Outgoing, Status> {
+    match message.len() {
+        0..=MESSAGE_BYTES_MAX => Ok(message),
+        len => Err(too_large_to_send(len, MESSAGE_BYTES_MAX)),
     }
 }
 
