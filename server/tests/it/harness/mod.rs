@@ -5,3 +5,4 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod random;
+pub(crate) mod watch;

@@ -1,60 +1,146 @@
-//! Draws requests: mostly legal, some odd, some illegal.
+//! Draws requests of every RPC: mostly legal, some odd, some illegal.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ketch_proto::etcdserverpb::compare::TargetUnion;
 use ketch_proto::etcdserverpb::request_op::Request as Op;
 use ketch_proto::etcdserverpb::*;
+use ketch_proto::healthpb::{HealthCheckRequest, HealthListRequest};
 
 use crate::harness::random::Random;
 
+use super::request::{Reply, Request};
+
 /// Few keys, so that requests meet; with bytes at both ends, and a prefix of each other.
-const KEYS: [&[u8]; 10] = [b"a", b"aa", b"ab", b"b", b"b\0", b"c/1", b"c/2", b"\0", b"\xff", b"\xff\xff"];
+pub(super) const KEYS: [&[u8]; 10] =
+    [b"a", b"aa", b"ab", b"b", b"b\0", b"c/1", b"c/2", b"\0", b"\xff", b"\xff\xff"];
 
 /// Ends of ranges: none, "from here on", between keys, before most keys.
-const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"b", b"c/", b"c0", b"zz", b"\xff\xff\xff", b"\0\0"];
+pub(super) const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"b", b"c/", b"c0", b"zz", b"\xff\xff\xff", b"\0\0"];
 
 /// How deep transactions are nested at most.
 const DEPTH_MAX: u32 = 3;
 
-/// A request to the KV service.
-#[derive(Clone, Debug)]
-pub(super) enum Request {
-    Range(RangeRequest),
-    Put(PutRequest),
-    Delete(DeleteRangeRequest),
-    Txn(TxnRequest),
-    Compact(CompactionRequest),
-}
-
 /// The source of requests. It follows the store's revision, so as to ask for interesting ones.
 #[derive(Debug)]
 pub(super) struct Generator {
-    random: Random,
-    revision: i64,
-    compacted: i64,
+    pub(super) random: Random,
+    pub(super) revision: i64,
+    pub(super) compacted: i64,
     values: u64,
+    /// Where was compacted: for those, etcd answers HashKV from a cache.
+    compactions: BTreeSet<i64>,
+    /// Alarms that are raised; while there are some, most writes are refused.
+    pub(super) alarms: Vec<AlarmMember>,
 }
 
 impl Generator {
     pub(super) fn new(seed: u64) -> Generator {
-        Generator { random: Random::new(seed), revision: 1, compacted: 0, values: 0 }
+        Generator {
+            random: Random::new(seed),
+            revision: 1,
+            compacted: 0,
+            values: 0,
+            compactions: BTreeSet::new(),
+            alarms: Vec::new(),
+        }
     }
 
-    /// Takes note of an answer's revision; 0 means that the request was refused.
-    pub(super) fn learn(&mut self, request: &Request, revision: i64) {
-        self.revision = self.revision.max(revision);
-        if let (Request::Compact(request), true) = (request, revision > 0) {
-            self.compacted = request.revision;
+    /// Takes note of an answer.
+    pub(super) fn learn(&mut self, request: &Request, reply: &Reply) {
+        self.revision = self.revision.max(reply.revision);
+        match request {
+            Request::Compact(request) if !reply.refused => {
+                self.compacted = request.revision;
+                self.compactions.insert(request.revision);
+            }
+            Request::Alarm(request) if !reply.refused => match request.action {
+                1 => self.alarms.extend(reply.alarms.iter().copied()),
+                2 => self.alarms.retain(|alarm| !reply.alarms.contains(alarm)),
+                _ => {}
+            },
+            _ => {}
         }
     }
 
     pub(super) fn request(&mut self) -> Request {
+        if !self.alarms.is_empty() && self.random.one_in(8) {
+            return self.disarm();
+        }
+        match self.random.between(0, 999) {
+            0..330 => Request::Put(self.put()),
+            330..580 => Request::Range(self.range()),
+            580..630 => Request::RangeStream(self.range_streamed()),
+            630..720 => Request::Delete(self.delete()),
+            720..940 => Request::Txn(self.txn(1)),
+            940..960 => Request::Compact(self.compact()),
+            _ => self.upkeep(),
+        }
+    }
+
+    /// Lowers the alarm raised last.
+    pub(super) fn disarm(&mut self) -> Request {
+        let alarm = self.alarms.last().copied().unwrap_or_default();
+        Request::Alarm(AlarmRequest { action: 2, member_id: alarm.member_id, alarm: alarm.alarm })
+    }
+
+    /// Everything besides keys.
+    fn upkeep(&mut self) -> Request {
         match self.random.between(0, 99) {
-            0..35 => Request::Put(self.put()),
-            35..65 => Request::Range(self.range()),
-            65..75 => Request::Delete(self.delete()),
-            75..98 => Request::Txn(self.txn(1)),
-            _ => Request::Compact(self.compact()),
+            0..20 => Request::Alarm(self.alarm()),
+            20..45 => Request::Status(StatusRequest {}),
+            45..50 => Request::Hash(HashRequest {}),
+            50..70 => {
+                let revision = self.revision();
+                let cached = self.compactions.contains(&revision);
+                Request::HashKv(HashKvRequest { revision: if cached { 0 } else { revision } })
+            }
+            70..75 => Request::Defragment(DefragmentRequest {}),
+            75..85 => Request::Downgrade(self.downgrade()),
+            85..89 => Request::Snapshot(SnapshotRequest {}),
+            89..94 => Request::MemberList(MemberListRequest { linearizable: self.random.one_in(2) }),
+            94..98 => {
+                let service = self.random.pick(&["", "", "etcdserverpb.KV", "wat"]).to_owned();
+                Request::Check(HealthCheckRequest { service })
+            }
+            _ => Request::List(HealthListRequest {}),
+        }
+    }
+
+    /// Actions that exist: etcd crashes on others.
+    fn alarm(&mut self) -> AlarmRequest {
+        AlarmRequest {
+            action: self.random.pick(&[0, 0, 0, 1, 1, 2]),
+            member_id: self.random.pick(&[0, 0, 1, u64::MAX]),
+            alarm: self.random.pick(&[0, 1, 1, 2, 3]),
+        }
+    }
+
+    /// Nothing that would start a downgrade: how far that got is a matter of time.
+    fn downgrade(&mut self) -> DowngradeRequest {
+        let action = self.random.pick(&[0, 0, 2, 3, -1]);
+        let versions =
+            ["3.6", "3.6.0", "3.5.0", "3.7", "3.7.0", "3.8.0", "", "wat", "3", "3.6.0-rc.1", "v3.6.0"];
+        DowngradeRequest { action, version: self.random.pick(&versions).to_owned() }
+    }
+
+    /// Mostly without what a stream refuses.
+    fn range_streamed(&mut self) -> RangeRequest {
+        let mut range = self.range();
+        if self.random.one_in(6) {
+            // A target without an order is served, but by etcd with keys left out and repeated.
+            range.sort_target = if range.sort_order == 0 { 0 } else { range.sort_target };
+            return range;
+        }
+        RangeRequest {
+            sort_order: 0,
+            sort_target: 0,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+            ..range
         }
     }
 

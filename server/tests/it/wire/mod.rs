@@ -5,31 +5,24 @@ mod http;
 mod limits;
 mod maintenance;
 mod members;
+mod request;
+mod served;
+mod side_by_side;
 mod unserved;
+mod watching;
 
-use std::fmt::Debug;
-
-use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::tonic::transport::{Channel, Endpoint};
-use ketch_proto::tonic::{Response, Status};
 
 use crate::harness::process::{Instance, Process};
 use crate::harness::programs;
-use crate::harness::random::number_from_env;
 
-use generate::{Generator, Request};
-
-/// Requests of one run; `KETCH_WIRE_REQUESTS` asks for more.
-const REQUESTS: u64 = 6_000;
-
-/// Differences after which there is no point in going on.
-const DIFFERENCES_MAX: usize = 5;
+use request::answer;
 
 /// Both servers, running.
 struct Pair {
     etcd: Instance,
     ketch: Instance,
-    _processes: [Process; 2],
+    processes: [Process; 2],
     _dir: tempfile::TempDir,
 }
 
@@ -49,7 +42,7 @@ impl Pair {
             server.flags = flags.iter().map(ToString::to_string).collect();
         }
         let processes = [etcd.start_settled(), ketch.start_settled()];
-        Some(Pair { etcd, ketch, _processes: processes, _dir: dir })
+        Some(Pair { etcd, ketch, processes, _dir: dir })
     }
 
     /// A connection to each.
@@ -60,62 +53,22 @@ impl Pair {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
+/// Lines of a server's log that are shown when a test fails: its end says whether the server failed.
+const LINES_SHOWN: usize = 40;
 
-/// An answer as text: the whole message, or code and text of the error.
-fn answer<T: Debug>(result: Result<Response<T>, Status>) -> String {
-    match result {
-        Ok(response) => format!("{:?}", response.into_inner()),
-        Err(status) => format!("{:?}: {:?}", status.code(), status.message()),
-    }
-}
-
-/// Sends one request; the revision that its answer states is returned beside it.
-async fn send(client: &mut KvClient<Channel>, request: Request) -> (String, i64) {
-    macro_rules! call {
-        ($method:ident, $request:expr) => {{
-            let result = client.$method($request).await;
-            let header = result.as_ref().ok().and_then(|response| response.get_ref().header);
-            (answer(result), header.map_or(0, |header| header.revision))
-        }};
-    }
-    match request {
-        Request::Range(request) => call!(range, request),
-        Request::Put(request) => call!(put, request),
-        Request::Delete(request) => call!(delete_range, request),
-        Request::Txn(request) => call!(txn, request),
-        Request::Compact(request) => call!(compact, request),
-    }
-}
-
-#[test]
-fn random_requests_have_equal_answers() {
-    let seed = number_from_env("KETCH_SEED", 1);
-    let requests = number_from_env("KETCH_WIRE_REQUESTS", REQUESTS);
-    println!("KETCH_SEED={seed} KETCH_WIRE_REQUESTS={requests}");
-    let Some(pair) = Pair::start("random_requests_have_equal_answers") else { return };
-    runtime().block_on(async {
-        let [mut etcd, mut ketch] = pair.channels().await.map(KvClient::new);
-        let mut generator = Generator::new(seed);
-        let mut differences = Vec::new();
-        let mut refused = 0;
-        for number in 0..requests {
-            let request = generator.request();
-            let (expected, revision) = send(&mut etcd, request.clone()).await;
-            let (found, _) = send(&mut ketch, request.clone()).await;
-            generator.learn(&request, revision);
-            refused += u64::from(revision == 0);
-            if expected != found {
-                differences.push(format!("{number}: {request:?}\n etcd: {expected}\nketch: {found}"));
-                if differences.len() == DIFFERENCES_MAX {
-                    break;
-                }
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (name, process) in ["etcd", "ketch"].iter().zip(&self.processes) {
+                let log = process.log();
+                let from = log.lines().count().saturating_sub(LINES_SHOWN);
+                let end: Vec<&str> = log.lines().skip(from).collect();
+                println!("{name}'s log:\n{}", end.join("\n"));
             }
         }
-        assert!(differences.is_empty(), "seed {seed}\n{}", differences.join("\n\n"));
-        // Illegal requests are a good part, but not the most.
-        assert!((requests / 20..requests / 2).contains(&refused), "{refused} of {requests} were refused");
-    });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
