@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Access, Disk, DiskFile, Space};
-use crate::map::Map;
+use crate::map::{self, Map};
 use crate::sys;
 
 /// A map covers at least this much, so that a growing file is mapped once.
@@ -26,18 +26,22 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
+        fs::create_dir_all(dir)?;
+        // That a folder is there does not say that its name is durable: whoever made it may have died before the sync. A mount point's
+        // name is not ours to sync.
+        let dir = fs::canonicalize(dir)?;
+        let device = fs::metadata(&dir)?.dev();
+        for (above, parent) in dir.ancestors().skip(1).enumerate() {
+            if fs::metadata(parent)?.dev() != device {
+                break;
+            }
+            match self.sync_dir(parent) {
+                // A folder far above that we may not even open is not one that we made.
+                Err(error) if above > 0 && error.kind() == io::ErrorKind::PermissionDenied => break,
+                outcome => outcome?,
+            }
         }
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent {
-            self.create_dir_all(parent)?;
-        }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(error),
-            _ => {}
-        }
-        self.sync_dir(parent.unwrap_or(Path::new(".")))
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -95,14 +99,8 @@ struct RealFile {
     file: File,
     /// The length as far as this handle knows: never more than the file has, unless someone else cuts it.
     len: AtomicU64,
-    map: Mutex<Maps>,
-}
-
-/// The current map, and outgrown ones that readers still hold.
-#[derive(Debug, Default)]
-struct Maps {
-    current: Option<Map>,
-    old: Vec<Map>,
+    /// The newest map. Outgrown ones live on with those who read from them.
+    map: Mutex<Option<Map>>,
 }
 
 impl RealFile {
@@ -121,16 +119,12 @@ impl RealFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let (from, capacity) = (to_usize(offset)?, to_usize(end)?);
-        let mut maps = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        if maps.current.as_ref().is_none_or(|map| map.capacity() < capacity) {
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.as_ref().is_none_or(|map| map.capacity() < capacity) {
             let wanted = end.next_power_of_two().max(MAP_BYTES_MIN);
-            let map = Map::new(&self.file, to_usize(wanted)?)?;
-            maps.old.retain(Map::in_use);
-            if let Some(outgrown) = maps.current.replace(map) {
-                maps.old.push(outgrown);
-            }
+            *map = Some(Map::new(&self.file, to_usize(wanted)?)?);
         }
-        let slice = maps.current.as_ref().and_then(|map| map.slice(from, len));
+        let slice = map.as_ref().and_then(|map| map.slice(from, len));
         slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
@@ -190,8 +184,8 @@ impl DiskFile for RealFile {
     }
 
     fn in_use(&self) -> bool {
-        let mut maps = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        maps.old.retain(Map::in_use);
-        !maps.old.is_empty() || maps.current.as_ref().is_some_and(Map::in_use)
+        // Whoever asks wants to part with the file: our own map goes first, so that what is left are readers'. Made anew if needed.
+        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        map::is_mapped(&self.file).unwrap_or(true)
     }
 }

@@ -171,7 +171,8 @@ pub enum Error {
         /// The end of the log.
         end: Position,
     },
-    /// No record begins at the position.
+    /// No record begins at the position; or one did, and the first bytes of its frame are damaged, which only reading the segment in order
+    /// can tell.
     NotARecord {
         /// The position asked for.
         position: Position,

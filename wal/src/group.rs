@@ -25,7 +25,13 @@ struct State {
     waiters: Vec<Waiter>,
     /// The vector of the last round, to be used again.
     woken: Vec<Waiter>,
+    /// How many waiters of tasks there have been.
+    tasks: u64,
 }
+
+/// Names what one handle registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaiterId(u64);
 
 #[derive(Debug)]
 struct Waiter {
@@ -33,11 +39,20 @@ struct Waiter {
     wake: Wake,
 }
 
+impl Waiter {
+    fn task(&self) -> Option<WaiterId> {
+        match self.wake {
+            Wake::Task(_, id) => Some(id),
+            Wake::Thread(..) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Wake {
     /// Sleeps until the flag is set; may be asked to do the next round.
     Thread(Thread, Arc<AtomicBool>),
-    Task(Waker),
+    Task(Waker, WaiterId),
 }
 
 impl Wake {
@@ -47,7 +62,7 @@ impl Wake {
                 woken.store(true, Ordering::Release);
                 thread.unpark();
             }
-            Wake::Task(waker) => waker.wake(),
+            Wake::Task(waker, _) => waker.wake(),
         }
     }
 }
@@ -147,18 +162,35 @@ impl Group {
         Ok(())
     }
 
-    /// Registers a task; true when there is nothing to wait for.
-    pub(crate) fn register(&self, upto: u64, waker: &Waker) -> bool {
+    /// Registers a task, in place of what it registered before; true when there is nothing to wait for.
+    pub(crate) fn register(&self, upto: u64, waker: &Waker, waiter: &mut Option<WaiterId>) -> bool {
         let mut state = self.state();
         if self.durable() >= upto || self.poison.get().is_some() {
             return true;
         }
-        let known = state.waiters.iter().any(|waiter| {
-            waiter.upto == upto && matches!(&waiter.wake, Wake::Task(other) if other.will_wake(waker))
-        });
-        if !known {
-            state.waiters.push(Waiter { upto, wake: Wake::Task(waker.clone()) });
+        if let Some(id) = *waiter
+            && let Some(known) = state.waiters.iter_mut().find(|waiter| waiter.task() == Some(id))
+        {
+            let earlier = std::mem::replace(&mut known.wake, Wake::Task(waker.clone(), id));
+            drop(state);
+            // A waker may own its task, and the task a handle on this very log: it goes without the lock.
+            drop(earlier);
+            return false;
         }
+        state.tasks += 1;
+        let id = WaiterId(state.tasks);
+        *waiter = Some(id);
+        state.waiters.push(Waiter { upto, wake: Wake::Task(waker.clone(), id) });
         false
+    }
+
+    /// A task waits no more.
+    pub(crate) fn forget(&self, id: WaiterId) {
+        let mut state = self.state();
+        let at = state.waiters.iter().position(|waiter| waiter.task() == Some(id));
+        let gone = at.map(|at| state.waiters.swap_remove(at));
+        drop(state);
+        // As above.
+        drop(gone);
     }
 }

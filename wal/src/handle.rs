@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::group::WaiterId;
 use crate::position::Position;
 
 /// Says when everything up to a position is durable. Cheap to clone.
@@ -16,15 +17,17 @@ use crate::position::Position;
 ///
 /// # Cancel safety
 /// Dropping the handle or its future takes nothing back: the records stay in the log.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Durable {
     core: Arc<Core>,
     upto: Position,
+    /// The entry among the waiters that this handle's last poll made.
+    waiter: Option<WaiterId>,
 }
 
 impl Durable {
     pub(crate) fn new(core: Arc<Core>, upto: Position) -> Durable {
-        Durable { core, upto }
+        Durable { core, upto, waiter: None }
     }
 
     /// The position that must become durable.
@@ -52,13 +55,28 @@ impl Durable {
     }
 }
 
+impl Clone for Durable {
+    fn clone(&self) -> Durable {
+        Durable::new(Arc::clone(&self.core), self.upto)
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter {
+            self.core.group.forget(waiter);
+        }
+    }
+}
+
 impl Future for Durable {
     type Output = Result<(), Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.core.group.register(self.upto.as_u64(), context.waker()) {
+        let this = self.get_mut();
+        if !this.core.group.register(this.upto.as_u64(), context.waker(), &mut this.waiter) {
             return Poll::Pending;
         }
-        Poll::Ready(Durable::poll(&self).map(|_| ()))
+        Poll::Ready(Durable::poll(this).map(|_| ()))
     }
 }

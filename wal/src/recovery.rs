@@ -53,6 +53,8 @@ pub(crate) struct Folder {
     pub(crate) segments: BTreeMap<u64, SegmentFile>,
     pub(crate) temporary: Vec<PathBuf>,
     pub(crate) foreign: Vec<PathBuf>,
+    /// Opened for writing, so nobody else writes.
+    pub(crate) writable: bool,
 }
 
 /// The log that was found.
@@ -75,7 +77,7 @@ pub(crate) struct Recovered {
 
 /// Looks at every file in the folder.
 pub(crate) fn folder(disk: &dyn Disk, dir: &Path, writable: bool) -> Result<Folder, OpenError> {
-    let mut folder = Folder::default();
+    let mut folder = Folder { writable, ..Folder::default() };
     for name in disk.list(dir).map_err(|e| OpenError::io("list", dir, e))? {
         let path = dir.join(&name);
         match segment::parse_name(&name) {
@@ -307,9 +309,11 @@ impl Find<'_> {
         let bad = Position::new(id, offset);
         let cut = walk.cut(bad);
         let mut cut_bytes = 0;
-        for (&id, file) in
-            self.folder.segments.range(cut.segment().0..).filter(|(_, file)| !file.header.built)
-        {
+        let behind: Vec<u64> = self.folder.segments.range(cut.segment().0..).map(|(id, _)| *id).collect();
+        for id in behind {
+            let Some(file) = self.folder.segments.get(&id).filter(|file| !file.header.built) else {
+                continue;
+            };
             let from = if id == cut.segment().0 { cut.offset() } else { HEADER_BYTES };
             let remains = file.scanner().remains(file.seed(), from, walk.epoch).map_err(read_error(file))?;
             self.bytes_read += file.len - from.min(file.len);
@@ -317,6 +321,9 @@ impl Find<'_> {
                 && durable > cut.as_u64()
                 && !planted(Bug::DamageCut)
             {
+                if self.goes_on(bad)? {
+                    return Ok(self.cut_at(cut, 0));
+                }
                 let proof = proof(id, offset, durable);
                 return Err(OpenError::Damage(damage(bad, "the next frame of the log", found, &proof)));
             }
@@ -334,12 +341,26 @@ impl Find<'_> {
             let proof = proof(id, offset, walk.durable);
             return Err(OpenError::Damage(damage(bad, "the next frame of the log", found, &proof)));
         }
+        Ok(self.cut_at(cut, cut_bytes))
+    }
+
+    /// The log ends at `cut`.
+    fn cut_at(&mut self, cut: Position, cut_bytes: u64) -> (Position, Tail) {
         self.walked.retain(|walked| *walked <= cut.segment().0);
         if let Some(file) = self.folder.segments.get_mut(&cut.segment().0) {
             (file.end, file.footer, file.sealed) = (cut.offset(), 0, false);
         }
         let torn = Tail::Torn { segment: cut.segment(), offset: cut.offset(), cut_bytes };
-        Ok((cut, if cut_bytes == 0 { Tail::Clean } else { torn }))
+        (cut, if cut_bytes == 0 { Tail::Clean } else { torn })
+    }
+
+    /// A log that is looked at without its lock may be written to meanwhile: true when frames are valid now that were not when they
+    /// were walked. Then the end that was found is simply one that the log has had.
+    fn goes_on(&mut self, bad: Position) -> Result<bool, OpenError> {
+        let (false, Some(&from)) = (self.folder.writable, self.walked.first()) else { return Ok(false) };
+        let (_, (id, stop)) = self.walk_from(from)?;
+        let offset = if let Stop::Bad { offset, .. } = stop { offset } else { HEADER_BYTES };
+        Ok(Position::new(id, offset) > bad)
     }
 }
 

@@ -223,6 +223,16 @@ impl Maker {
         }
     }
 
+    /// A spare must not take the last room on the disk from what has to be written: at least as much as it needs stays free.
+    fn leave_room(&self, preparation: &Option<Preparation>) -> io::Result<()> {
+        let whole = self.options.segment_bytes;
+        let need = whole.saturating_sub(preparation.as_ref().map_or(0, |prepared| prepared.filled));
+        if self.options.zero_fill && need > 0 && self.disk.space(&self.dir)?.free_bytes < need + whole {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     fn try_prepare(
         &self,
         preparation: &mut Option<Preparation>,
@@ -237,10 +247,14 @@ impl Maker {
                     count(&counters.recycled, 1);
                     prepared
                 }
-                None => self.create()?,
+                None => {
+                    self.leave_room(&None)?;
+                    self.create()?
+                }
             });
             return Ok(());
         }
+        self.leave_room(preparation)?;
         if !self.fill(preparation, budget)? {
             return Ok(());
         }

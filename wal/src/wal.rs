@@ -118,12 +118,14 @@ impl Wal {
         self.core.table().first()
     }
 
-    /// The record at a position, through a map: for data that is likely in memory.
+    /// The record at a position, through a map: for data that is likely in memory. A log that is open for reading only copies
+    /// instead, as [`read_cold`](Wal::read_cold): another process may be writing to it.
     ///
     /// # Errors
     /// [`Error::Purged`], [`Error::Truncated`], [`Error::Ahead`], [`Error::NotARecord`], [`Error::Damage`], [`Error::Io`].
     pub fn read(&self, at: Position) -> Result<Record, Error> {
-        self.core.read(at, Access::Map)
+        let access = if self.core.options().read_only { Access::Copy } else { Access::Map };
+        self.core.read(at, access)
     }
 
     /// The record at a position, by read calls: for data that is likely on the disk. An I/O error is a value.

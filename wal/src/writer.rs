@@ -342,7 +342,7 @@ impl Core {
         let mut io = self.io();
         let mut stage = self.stage();
         if stage.out.is_empty() {
-            return Ok(());
+            return self.all_written(&stage);
         }
         let (segment, at, end) = self.take_stage(&mut io, &mut stage);
         // Others stage the next group meanwhile; they cannot write it before this one.
@@ -352,10 +352,15 @@ impl Core {
 
     fn write_stage(&self, io: &mut Io, stage: &mut Stage) -> Result<(), Error> {
         if stage.out.is_empty() {
-            return Ok(());
+            return self.all_written(stage);
         }
         let (segment, at, end) = self.take_stage(io, stage);
         self.write_out(io, segment, at, end)
+    }
+
+    /// Nothing is staged; unless another thread took it away and failed to write it.
+    fn all_written(&self, stage: &Stage) -> Result<(), Error> {
+        if self.written() < stage.end() { self.group.check() } else { Ok(()) }
     }
 
     fn take_stage(&self, io: &mut Io, stage: &mut Stage) -> (Arc<Segment>, u64, u64) {

@@ -327,14 +327,7 @@ impl SimDisk {
     }
 
     fn handle(&self, path: &Path, number: u64, life: u64, writable: bool) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile {
-            disk: self.clone(),
-            path: path.to_owned(),
-            number,
-            life,
-            writable,
-            readers: Arc::new(Mutex::new(Vec::new())),
-        })
+        Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), number, life, writable })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Failing writes and syncs, full disks: nothing is acknowledged that is not durable, and nothing acknowledged is lost.
 
 use ketch_wal::sim::{Fault, Op};
-use ketch_wal::{Batch, Error, Opened, Options, Position, Progress, SimDisk, Wal};
+use ketch_wal::{Batch, Disk, Error, Opened, Options, Position, Progress, SimDisk, Wal};
 
 use crate::basics::{drain, open, put, small, texts};
 
@@ -173,4 +173,57 @@ fn a_read_error_is_a_value() {
     let all: Vec<_> = wal.iter(Position::START).collect();
     assert!(matches!(all[..], [Err(Error::Io { .. })]));
     assert_eq!(wal.read(at).unwrap().data, "data");
+}
+
+#[test]
+fn what_another_thread_failed_to_write_is_not_there() {
+    let disk = SimDisk::new(9);
+    let wal = open(&disk, small()).wal;
+    put(&wal, "written");
+    let mut batch = Batch::new();
+    batch.push(1, &[b"staged"]);
+    let (staged, _) = wal.submit(&mut batch).unwrap();
+    disk.fail(Op::Write, 0, Fault::Eio);
+    assert!(wal.append(&mut batch).is_err());
+    assert!(matches!(wal.read(staged.first), Err(Error::Poisoned { .. })));
+    let all: Vec<_> = wal.iter(Position::START).collect();
+    assert!(matches!(all[..], [Err(Error::Poisoned { .. })]), "{all:?}");
+}
+
+#[test]
+fn a_failed_write_reaches_the_append_whose_bytes_another_thread_wrote() {
+    // The second thread's write carries the first one's batch too; while it fails, the first waits its turn to write.
+    for round in 0..50 {
+        let disk = SimDisk::new(round);
+        let wal = open(&disk, small()).wal;
+        disk.fail(Op::Write, 0, Fault::Eio);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut batch = Batch::new();
+                    batch.push(1, &[b"x"]);
+                    assert!(wal.append(&mut batch).is_err());
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn spares_leave_room_for_what_must_be_written() {
+    let disk = SimDisk::new(10);
+    let options = Options { segment_bytes: 1 << 20, spare_segments: 2, ..small() };
+    let wal = open(&disk, options).wal;
+    disk.set_capacity(Some((1 << 20) + (1900 << 10)));
+    let mut least = u64::MAX;
+    for _ in 0..50 {
+        wal.step(64 << 10).unwrap();
+        least = least.min(disk.space(std::path::Path::new("/")).unwrap().free_bytes);
+    }
+    assert!(least >= 1 << 20, "{least}");
+    assert!(wal.stats().spare_failures > 0);
+    commit(&wal, "goes on").unwrap();
+    disk.set_capacity(None);
+    drain(&wal);
+    assert_eq!(wal.stats().spares, 2);
 }

@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod fixtures;
 mod flips;
+mod held;
 mod hunt;
 mod nonsense;
 mod planted;

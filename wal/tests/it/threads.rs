@@ -92,6 +92,36 @@ fn a_handle_is_polled_blocked_on_and_awaited() {
     });
 }
 
+struct Count(std::sync::atomic::AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+    }
+}
+
+#[test]
+fn a_handle_waits_once_however_often_it_is_polled() {
+    let disk = SimDisk::new(1);
+    let wal = open(&disk, small()).wal;
+    put(&wal, "x");
+    let wakers: Vec<_> = (0..3).map(|_| Arc::new(Count(0.into()))).collect();
+    let poll = |durable: &mut ketch_wal::Durable, waker: &Arc<Count>| {
+        let waker = Waker::from(Arc::clone(waker));
+        std::pin::Pin::new(durable).poll(&mut Context::from_waker(&waker))
+    };
+    let mut durable = wal.durable(wal.end());
+    // From task to task: only the last one is woken. A handle that was dropped wakes nobody.
+    assert!(poll(&mut durable, &wakers[0]).is_pending());
+    assert!(poll(&mut durable, &wakers[1]).is_pending());
+    assert!(poll(&mut durable.clone(), &wakers[2]).is_pending());
+    wal.sync().unwrap();
+    assert!(poll(&mut durable, &wakers[1]).is_ready());
+    let woken: Vec<_> =
+        wakers.iter().map(|waker| waker.0.load(std::sync::atomic::Ordering::Acquire)).collect();
+    assert_eq!(woken, [0, 1, 0]);
+}
+
 #[test]
 fn a_failed_sync_reaches_every_waiter() {
     let disk = SimDisk::new(2);

@@ -64,6 +64,10 @@ fn keep(dir: &Path, copy: &Path, from: u64) -> Result<(), Failure> {
             File::open(&to)?.sync_all()?;
         }
     }
-    File::open(copy)?.sync_all()?;
+    // The copy is durable, its name too, before anything is cut.
+    let above = fs::canonicalize(copy)?.parent().map(Path::to_owned);
+    for dir in [Some(copy.to_owned()), above].into_iter().flatten() {
+        File::open(dir)?.sync_all()?;
+    }
     Ok(())
 }
