@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod caller;
 pub mod clock;
 pub mod cluster;
+pub mod compactor;
 pub mod config;
 pub mod consensus;
 pub mod datadir;

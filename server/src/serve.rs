@@ -21,6 +21,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::api::{Api, router};
 use crate::config::Url;
+use crate::grpc::keepalive::PingGuard;
 use crate::metrics::CountRpcsLayer;
 
 /// Flow-control windows of an HTTP/2 connection, in bytes: large enough that a list of many keys is not
@@ -44,6 +45,8 @@ pub enum Listener {
 pub struct Connections {
     /// HTTP/2 streams a connection may have open.
     pub streams_max: u32,
+    /// The shortest time between two pings of a client.
+    pub ping_min: Duration,
     /// Pings to idle clients, and how long to wait for their answer; zero: none.
     pub keepalive: (Duration, Duration),
 }
@@ -164,7 +167,8 @@ async fn connection(
             }
         }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection =
+        builder.serve_connection(TokioIo::new(PingGuard::new(stream, connections.ping_min)), service);
     tokio::pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business.

@@ -37,7 +37,7 @@ use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
 use crate::upkeep::Upkeep;
-use crate::{http, version, versions};
+use crate::{compactor, http, version, versions};
 
 /// How long open requests may take to end once the member stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -95,6 +95,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let (stop_listeners, stop) = watch::channel(false);
     let connections = Connections {
         streams_max: config.max_concurrent_streams,
+        ping_min: config.grpc_keepalive_min_time,
         keepalive: (config.grpc_keepalive_interval, config.grpc_keepalive_timeout),
     };
     let mut listeners = JoinSet::new();
@@ -112,6 +113,9 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         }
     }
     tracing::info!("ready to serve client requests");
+    if let Some(retention) = config.auto_compaction {
+        listeners.spawn(compactor::run(Arc::clone(&api), retention, stop.clone()));
+    }
     listeners.spawn(versions::watch(Arc::clone(&api), stop.clone()));
     listeners.spawn(streams::watch_leader(Arc::clone(&api), config.election_timeout, stop));
     let streams = Arc::clone(&api.streams);

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::gotext::to_duration;
+use super::gotext::{self, quote, to_duration};
 use super::settings::Settings;
 use super::url::Url;
 use super::{Config, ConfigError, Notice, log};
+use crate::compactor::Retention;
 
 const DEFAULT_NAME: &str = "default";
 
@@ -43,6 +44,8 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         max_txn_ops: size("max-txn-ops"),
         max_request_bytes: size("max-request-bytes"),
         max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+        auto_compaction: retention(settings)?,
+        grpc_keepalive_min_time: duration("grpc-keepalive-min-time"),
         grpc_keepalive_interval: if pings { interval } else { Duration::ZERO },
         grpc_keepalive_timeout: if pings { timeout } else { Duration::ZERO },
         warning_apply_duration: duration("warning-apply-duration"),
@@ -61,6 +64,32 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
 /// Zero stands for the default, as etcd takes it.
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
+}
+
+/// A bare number is hours or revisions; anything else is a duration, which etcd reads as a count of nanoseconds when
+/// it wants revisions.
+pub(crate) fn retention(settings: &Settings) -> Result<Option<Retention>, ConfigError> {
+    let text = settings.text("auto-compaction-retention");
+    let text = if text.is_empty() { "0" } else { text };
+    let periodic = settings.text("auto-compaction-mode") != "revision";
+    let invalid = |why: String| ConfigError::invalid(format!("error parsing CompactionRetention: {why}"));
+    let number = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let amount = match number.and_then(|text| text.parse::<i64>().ok()) {
+        Some(hours) if periodic => {
+            let nanoseconds = hours.checked_mul(3_600_000_000_000);
+            nanoseconds.ok_or_else(|| invalid(format!("{} hours are too long", quote(text))))?
+        }
+        Some(revisions) => revisions,
+        None => {
+            gotext::duration(text).map_err(|_| invalid(format!("time: invalid duration {}", quote(text))))?
+        }
+    };
+    Ok(match amount {
+        0 => None,
+        ..0 => return Err(invalid(format!("{} is negative", quote(text)))),
+        _ if periodic => Some(Retention::Period(to_duration(amount))),
+        _ => Some(Retention::Revisions(amount)),
+    })
 }
 
 fn data_dir(settings: &Settings, name: &str) -> PathBuf {

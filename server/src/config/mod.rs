@@ -34,6 +34,8 @@ pub use help::{help, usage, version_text};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use url::{Scheme, Url};
 
+use crate::compactor::Retention;
+
 /// What a command line asks the process to do.
 #[derive(Debug)]
 pub enum Parsed {
@@ -98,6 +100,10 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// `--max-concurrent-streams` of one client connection.
     pub max_concurrent_streams: u32,
+    /// `--auto-compaction-mode` and `--auto-compaction-retention`; `None`: no compaction by itself.
+    pub auto_compaction: Option<Retention>,
+    /// `--grpc-keepalive-min-time`: a client that pings more often is sent away; zero: no limit.
+    pub grpc_keepalive_min_time: Duration,
     /// `--grpc-keepalive-interval`; zero: no pings. Zero for either of the two turns both off.
     pub grpc_keepalive_interval: Duration,
     /// `--grpc-keepalive-timeout`; zero: no pings.

@@ -116,7 +116,6 @@ fn every_option_that_is_not_served_yet_stops_the_start_and_is_named() {
     let mut checked = 0;
     for flag in table::all().filter(|flag| flag.status == table::Status::NotYet) {
         let other = match flag.name {
-            "auto-compaction-mode" => "revision",
             "feature-gates" => "InitialCorruptCheck=true",
             "discovery-token" | "discovery-endpoints" => continue,
             _ => match flag.kind {
@@ -314,4 +313,30 @@ fn the_document_has_the_tables_rows() {
         Some(expected.as_str()),
         "docs/compat.md should hold:\n{expected}"
     );
+}
+
+#[test]
+fn the_history_that_is_kept() {
+    use crate::compactor::Retention::{Period, Revisions};
+    let hour = 3600;
+    for (mode, text, wanted) in [
+        ("periodic", "0", None),
+        ("periodic", "", None),
+        ("periodic", "1", Some(Period(Duration::from_secs(hour)))),
+        ("periodic", "5m", Some(Period(Duration::from_secs(300)))),
+        ("revision", "1000", Some(Revisions(1000))),
+        ("revision", "1us", Some(Revisions(1000))),
+        ("revision", "0", None),
+    ] {
+        let retention = format!("--auto-compaction-retention={text}");
+        let config = run(&[&format!("--auto-compaction-mode={mode}"), &retention]);
+        assert_eq!(config.auto_compaction, wanted, "{mode} {text}");
+    }
+    for (text, words) in
+        [("soon", "invalid duration \"soon\""), ("-5m", "negative"), ("99999999999", "too long")]
+    {
+        let (code, message) = refused(&[&format!("--auto-compaction-retention={text}")], &[]);
+        assert!(code == 1 && message.starts_with("error parsing CompactionRetention: "), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
 }

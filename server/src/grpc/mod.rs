@@ -4,6 +4,8 @@
 //! Which method is served and what it answers is decided in [`crate::api`]; this room knows frames only.
 
 pub mod answer;
+pub mod frames;
+pub mod keepalive;
 pub mod outgoing;
 pub mod request;
 

@@ -182,7 +182,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Clustering,
-        Status::NotYet,
+        Status::Works,
         "auto-compaction-retention",
         Kind::Text,
         "0",
@@ -190,7 +190,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Clustering,
-        Status::NotYet,
+        Status::Works,
         "auto-compaction-mode",
         Kind::Text,
         "periodic",

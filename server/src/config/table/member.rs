@@ -166,7 +166,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Works,
         "grpc-keepalive-min-time",
         Kind::Duration,
         "5s",
