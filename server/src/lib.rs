@@ -17,6 +17,7 @@ pub mod compactor;
 pub mod config;
 pub mod consensus;
 pub mod datadir;
+pub mod deliver;
 pub mod grpc;
 pub mod http;
 pub mod logging;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ketch_mvcc::WatchHub;
 use ketch_proto::etcdserverpb::AlarmType;
 
 use crate::api::Api;
@@ -67,7 +68,7 @@ impl Probe for MemberProbe {
 }
 
 /// Sets the gauges that are cheaper to ask for than to keep, at every scrape.
-pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>) {
+pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, hub: WatchHub) {
     let driver = Arc::downgrade(driver);
     metrics.on_scrape(move |metrics| {
         let Some(driver) = driver.upgrade() else { return };
@@ -86,6 +87,9 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>) {
         metrics.db_total_bytes.set_unsigned(sizes.logical_bytes);
         metrics.db_in_use_bytes.set_unsigned(sizes.in_use_bytes);
         metrics.keys.set_unsigned(sizes.keys);
+        let (watchers, late) = hub.watchers();
+        metrics.watchers.set_unsigned(watchers as u64);
+        metrics.slow_watchers.set_unsigned(late as u64);
         let view = shared.reader.view();
         metrics.current_revision.set(view.revision());
         metrics.compact_revision.set(view.compacted());

@@ -7,6 +7,7 @@
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
 //! | cluster version | one task | `Proposer`, when a downgrade moves it |
+//! | `ketch-watch` | its own thread | watch hub → watch streams; woken by each commit |
 //! | publishing | one task | `Proposer`: name, client URLs and cluster version, before the member is ready |
 //!
 //! Stopping goes the other way: listeners close, requests end, the driver lets everybody go, the threads end.
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::api::streams::{self, OpenStreams};
+use crate::api::watch::Watches;
 use crate::api::{Api, LARGE_READS_MAX, Limits};
 use crate::bootstrap::{self, CoreOptions, Founding, Opened};
 use crate::cluster::Member;
@@ -37,7 +39,7 @@ use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
 use crate::upkeep::Upkeep;
-use crate::{compactor, http, version, versions};
+use crate::{compactor, deliver, http, version, versions};
 
 /// How long open requests may take to end once the member stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -67,10 +69,11 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let Opened { identity, boot, core, log, applier, dir, .. } = opened;
 
     let metrics = Arc::new(Metrics::new());
+    let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
     let shared = Arc::new(Shared::new(identity.member_id, identity.cluster_id, applier.store().reader()));
     let driver = Arc::new(Driver::new(core, log, applier, Arc::clone(&shared), Arc::clone(&metrics)));
     let stop_threads = Arc::new(AtomicBool::new(false));
-    let threads = start_threads(&driver, config, &stop_threads)?;
+    let threads = start_threads(&driver, &watches, config, &stop_threads)?;
 
     let api = Arc::new(Api {
         shared: Arc::clone(&shared),
@@ -84,12 +87,13 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         },
         metrics: Arc::clone(&metrics),
         streams: Arc::default(),
+        watches: Arc::clone(&watches),
         large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
     });
     metrics.set_server_id(identity.member_id);
     api.limits.quota.log();
     metrics.quota_bytes.set(api.limits.quota.bytes());
-    refresh_on_scrape(&metrics, &driver);
+    refresh_on_scrape(&metrics, &driver, watches.hub().clone());
     publish::until_ready(&api, &config.name, &config.advertise_client_urls).await?;
 
     let (stop_listeners, stop) = watch::channel(false);
@@ -193,8 +197,6 @@ fn open(config: &Config) -> Result<Opened, String> {
 fn store_options(config: &Config) -> ketch_mvcc::Options {
     ketch_mvcc::Options {
         ring_roots: RING_ROOTS,
-        // Nobody watches yet, so no events need to wait for a watcher.
-        watch_window_events: 0,
         unsafe_no_sync: config.unsafe_no_fsync,
         ..ketch_mvcc::Options::default()
     }
@@ -226,6 +228,7 @@ fn founding(config: &Config) -> Result<Founding, String> {
 
 fn start_threads(
     driver: &Arc<Driver>,
+    watches: &Arc<Watches>,
     config: &Config,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, String> {
@@ -233,11 +236,13 @@ fn start_threads(
     let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
     let (drive, ticker) = (Arc::clone(driver), Arc::clone(driver));
     let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
+    let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
     let interval = config.heartbeat_interval;
     Ok(vec![
         spawn("ketch-drive", move || drive.drive())?,
         spawn("ketch-tick", move || tick(&ticker, interval, &stop_tick))?,
         spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
+        spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,
     ])
 }
 

@@ -15,6 +15,7 @@ pub mod range_stream;
 pub mod router;
 pub mod streams;
 pub mod validate;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// The streaming calls that are open.
     pub streams: Arc<streams::OpenStreams>,
+    /// What all watch streams share.
+    pub watches: Arc<watch::Watches>,
     /// Places for large reads, which run beside the request threads.
     pub large_reads: Arc<Semaphore>,
 }

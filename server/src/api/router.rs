@@ -16,7 +16,7 @@ use super::answer::Answer;
 use super::context::Context;
 use super::error::{ApiError, too_large_to_send};
 use super::streams::Guarded;
-use super::{Api, cluster, health, kv, maintenance, range_stream};
+use super::{Api, cluster, health, kv, maintenance, range_stream, watch};
 use crate::grpc;
 use crate::grpc::outgoing::Outgoing;
 
@@ -45,6 +45,7 @@ where
         "/etcdserverpb.Maintenance/MoveLeader" => call.unary(maintenance::move_leader).await,
         "/etcdserverpb.Maintenance/Downgrade" => call.unary(maintenance::downgrade).await,
         "/etcdserverpb.Cluster/MemberList" => call.unary(cluster::list).await,
+        "/etcdserverpb.Watch/Watch" => watch::serve(call.api, call.request),
         "/grpc.health.v1.Health/Check" => call.unary(health::check).await,
         "/grpc.health.v1.Health/List" => call.unary(health::list).await,
         "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,

@@ -7,6 +7,7 @@ use super::gotext::{self, quote, to_duration};
 use super::settings::Settings;
 use super::url::Url;
 use super::{Config, ConfigError, Notice, log};
+use crate::api::watch::progress::{INTERVAL_DEFAULT, INTERVAL_MIN};
 use crate::compactor::Retention;
 
 const DEFAULT_NAME: &str = "default";
@@ -53,12 +54,18 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
             duration("warning-unary-request-duration"),
             Duration::from_millis(300),
         ),
+        watch_progress_notify_interval: progress_interval(duration("watch-progress-notify-interval")),
         unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
         cors: settings.strings("cors").to_vec(),
         host_whitelist: settings.strings("host-whitelist").to_vec(),
         log: log::read(settings)?,
         notices,
     })
+}
+
+/// A shorter interval is raised to the least one, and none stands for the default.
+fn progress_interval(given: Duration) -> Duration {
+    or_default(given, INTERVAL_DEFAULT).max(INTERVAL_MIN)
 }
 
 /// Zero stands for the default, as etcd takes it.

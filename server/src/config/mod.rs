@@ -86,6 +86,8 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// `--heartbeat-interval`: one raft tick.
     pub heartbeat_interval: Duration,
+    /// `--watch-progress-notify-interval`, or its default.
+    pub watch_progress_notify_interval: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
     /// `--initial-election-tick-advance`.

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::outgoing::Outgoing;
 
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The answer to a unary call.
 #[must_use]
@@ -41,7 +41,8 @@ fn ok() -> Frame<Bytes> {
     Frame::trailers(trailers)
 }
 
-fn failed(status: &Status) -> Frame<Bytes> {
+/// The end of a stream that failed.
+pub(crate) fn failed(status: &Status) -> Frame<Bytes> {
     let mut trailers = HeaderMap::with_capacity(3);
     // A status that cannot be written as headers is still an end of the stream that is not OK.
     if status.add_header(&mut trailers).is_err() {

@@ -31,6 +31,11 @@ where
     read.finish()
 }
 
+/// The refusal of a message of `len` bytes where `max` are allowed.
+pub(crate) fn too_large(len: usize, max: usize) -> Status {
+    Status::new(Code::ResourceExhausted, format!("grpc: received message larger than max ({len} vs. {max})"))
+}
+
 /// What has come of the message. As a rule it comes in one piece, which is then used as it is.
 struct Read {
     first: Bytes,
@@ -72,8 +77,7 @@ impl Read {
             return Err(Status::new(Code::Unimplemented, why));
         }
         if len > max {
-            let why = format!("grpc: received message larger than max ({len} vs. {max})");
-            return Err(Status::new(Code::ResourceExhausted, why));
+            return Err(too_large(len, max));
         }
         if self.bytes().len() - HEAD_BYTES > len {
             return Err(Status::internal("a unary request has more than one message"));

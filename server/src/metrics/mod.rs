@@ -68,6 +68,14 @@ pub struct Metrics {
     pub compact_revision: Gauge,
     /// `etcd_debugging_mvcc_keys_total`.
     pub keys: Gauge,
+    /// `etcd_debugging_mvcc_watch_stream_total`: watch streams that are open.
+    pub watch_streams: Gauge,
+    /// `etcd_debugging_mvcc_watcher_total`: watches on all streams.
+    pub watchers: Gauge,
+    /// `etcd_debugging_mvcc_slow_watcher_total`: watches that are behind.
+    pub slow_watchers: Gauge,
+    /// `etcd_debugging_mvcc_events_total`: events sent to watchers.
+    pub watch_events: Counter,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
     pub grpc: GrpcMetrics,
     pub(crate) put: Counter,
@@ -118,6 +126,10 @@ impl Metrics {
             current_revision: Gauge::default(),
             compact_revision: Gauge::default(),
             keys: Gauge::default(),
+            watch_streams: Gauge::zero(),
+            watchers: Gauge::zero(),
+            slow_watchers: Gauge::zero(),
+            watch_events: Counter::default(),
             grpc: GrpcMetrics::new(),
             health_success: Counter::default(),
             health_failures: Counter::default(),

@@ -11,6 +11,7 @@ pub(crate) fn page(metrics: &Metrics) -> String {
     let mut page = Page::default();
     versions(&mut page, metrics);
     store(&mut page, metrics);
+    watches(&mut page, metrics);
     disk(&mut page, metrics);
     proposals(&mut page, metrics);
     health(&mut page, metrics);
@@ -53,6 +54,13 @@ fn store(page: &mut Page, metrics: &Metrics) {
     if metrics.counts_applied.load(Relaxed) {
         operations(page, metrics);
     }
+}
+
+fn watches(page: &mut Page, metrics: &Metrics) {
+    page.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers", &metrics.watch_events);
+    page.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that are behind", &metrics.slow_watchers);
+    page.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams", &metrics.watch_streams);
+    page.gauge("etcd_debugging_mvcc_watcher_total", "Watches on all streams", &metrics.watchers);
 }
 
 /// What was done to the store. Ranges are those that answered an RPC, and those inside transactions.

@@ -151,7 +151,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Features,
-        Status::NotYet,
+        Status::Works,
         "watch-progress-notify-interval",
         Kind::Duration,
         "0s",

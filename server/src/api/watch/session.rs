@@ -1,0 +1,282 @@
+//! One stream's watches: requests go in, responses come out. Synchronous: no clock, no socket, so that a simulation can drive it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ketch_mvcc::{Reader, Wake, WatchBatch, WatchHub, WatchStream};
+use ketch_proto::etcdserverpb::watch_request::RequestUnion;
+use ketch_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
+
+use super::create::{self, Refusal};
+use super::encode::{Frames, push_events, push_fragments};
+
+/// Answers to requests that may wait to be sent before further requests are read.
+const ANSWERS_MAX: usize = 16;
+/// About how many events are taken of one watcher before the next one has its turn.
+const TAKE_MAX: usize = 1000;
+/// The id of answers that concern no watch, or all of them.
+const NO_WATCH: i64 = -1;
+
+/// Whose responses these are, and how large they may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// Responses of that size are split for watchers that accept fragments, in bytes.
+    pub fragment_bytes: usize,
+}
+
+/// One watch, as the stream knows it.
+#[derive(Debug)]
+struct Watch {
+    /// Compaction ended it. As in etcd its id stays taken until it is cancelled.
+    lost: bool,
+    fragment: bool,
+    /// The start revision, if it lay in the future.
+    starts: i64,
+    /// The store's revision when it was made: events up to it come late.
+    made_at: i64,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Unwanted,
+    /// The next notice is due at the next tick.
+    Wanted,
+    /// Events were sent since the last tick, so the next one is left out.
+    Elided,
+    /// A notice is due now.
+    Due,
+}
+
+/// The watches of one stream. Dropping it ends them.
+#[derive(Debug)]
+pub struct Session {
+    identity: Identity,
+    stream: WatchStream,
+    reader: Reader,
+    watches: BTreeMap<i64, Watch>,
+    next_id: i64,
+    answers: VecDeque<WatchResponse>,
+    /// Progress was asked for when the store was at this revision.
+    asked: Option<i64>,
+    /// Some watch's notice may be due.
+    ticked: bool,
+}
+
+impl Session {
+    /// A stream without watches; `wake` is called when there is something new for it.
+    #[must_use]
+    pub fn new(identity: Identity, hub: &WatchHub, reader: Reader, wake: Wake) -> Session {
+        Session {
+            identity,
+            stream: hub.stream(wake),
+            reader,
+            watches: BTreeMap::new(),
+            next_id: 0,
+            answers: VecDeque::new(),
+            asked: None,
+            ticked: false,
+        }
+    }
+
+    /// Whether it takes another request. It does again once [`fill`](Self::fill) has been called.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.answers.len() < ANSWERS_MAX
+    }
+
+    /// Whether a watch wants progress notices.
+    #[must_use]
+    pub fn wants_progress(&self) -> bool {
+        self.watches.values().any(|watch| watch.progress != Progress::Unwanted)
+    }
+
+    /// Whether it waits for the hub to hand on what is published.
+    #[must_use]
+    pub fn waits_for_delivery(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Takes a request. One without content means nothing.
+    pub fn handle(&mut self, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(request)) => {
+                let answer = self.create(&request);
+                self.answers.push_back(answer);
+            }
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => self.asked = Some(self.reader.revision()),
+            None => {}
+        }
+    }
+
+    /// The time for progress notices has come.
+    pub fn tick(&mut self) {
+        for watch in self.watches.values_mut() {
+            watch.progress = match watch.progress {
+                Progress::Unwanted => Progress::Unwanted,
+                Progress::Elided => Progress::Wanted,
+                Progress::Wanted | Progress::Due => Progress::Due,
+            };
+            self.ticked |= watch.progress == Progress::Due;
+        }
+    }
+
+    /// Puts into `frames` what there is to say, until it is full; says how many events that are.
+    pub fn fill(&mut self, frames: &mut Frames, term: u64) -> u64 {
+        let mut sent = 0;
+        for mut answer in self.answers.drain(..) {
+            if let Some(header) = &mut answer.header {
+                header.raft_term = term;
+            }
+            frames.push(&answer, &[]);
+        }
+        while !frames.is_full() {
+            let Some(batch) = self.stream.take(TAKE_MAX) else {
+                self.give_notice(frames, term);
+                break;
+            };
+            sent += batch.events.len() as u64;
+            self.push_batch(frames, &batch, term);
+        }
+        sent
+    }
+
+    fn create(&mut self, request: &WatchCreateRequest) -> WatchResponse {
+        // Read first: a watch made afterwards misses nothing above it.
+        let made_at = self.reader.revision();
+        let made = self.try_create(request, made_at);
+        let header = Some(self.header(self.reader.revision(), 0));
+        match made {
+            Ok(watch_id) => WatchResponse { header, watch_id, created: true, ..WatchResponse::default() },
+            Err(refusal) => WatchResponse {
+                header,
+                watch_id: NO_WATCH,
+                created: true,
+                canceled: true,
+                cancel_reason: refusal.reason().to_owned(),
+                ..WatchResponse::default()
+            },
+        }
+    }
+
+    fn try_create(&mut self, request: &WatchCreateRequest, made_at: i64) -> Result<i64, Refusal> {
+        let wanted = create::convert(request)?;
+        let id = match request.watch_id {
+            0 => self.free_id(),
+            taken if self.watches.contains_key(&taken) => return Err(Refusal::DuplicateId),
+            chosen => chosen,
+        };
+        let watch = Watch {
+            lost: false,
+            fragment: request.fragment,
+            starts: request.start_revision,
+            made_at,
+            progress: if request.progress_notify { Progress::Wanted } else { Progress::Unwanted },
+        };
+        self.watches.insert(id, watch);
+        self.stream.watch(id, wanted);
+        Ok(id)
+    }
+
+    /// Ids that the server chooses count up, around those that the client chose.
+    fn free_id(&mut self) -> i64 {
+        while self.watches.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Ends a watch. One that the stream does not have is not worth an answer.
+    fn cancel(&mut self, watch_id: i64) {
+        if self.watches.remove(&watch_id).is_some() {
+            self.stream.cancel(watch_id);
+            let header = Some(self.header(self.reader.revision(), 0));
+            self.answers.push_back(WatchResponse {
+                header,
+                watch_id,
+                canceled: true,
+                ..WatchResponse::default()
+            });
+        }
+    }
+
+    fn push_batch(&mut self, frames: &mut Frames, batch: &WatchBatch, term: u64) {
+        let Some(watch) = self.watches.get_mut(&batch.watcher) else { return };
+        let fixed = WatchResponse { watch_id: batch.watcher, ..WatchResponse::default() };
+        if let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) {
+            // Whoever is up to date is told the revision of its last event, whoever comes late the newest one.
+            let late = first.revision() <= watch.made_at;
+            let revision = if late { batch.revision } else { last.revision() };
+            let fixed =
+                WatchResponse { header: Some(header(&self.identity, revision, term)), ..fixed.clone() };
+            if watch.fragment {
+                let limit = self.identity.fragment_bytes;
+                push_fragments(frames, &fixed, &batch.events, batch.previous, limit);
+            } else {
+                push_events(frames, &fixed, &batch.events, batch.previous);
+            }
+            if watch.progress != Progress::Unwanted {
+                watch.progress = Progress::Elided;
+            }
+        }
+        if let Some(compact_revision) = batch.compacted {
+            watch.lost = true;
+            // etcd names no revision here.
+            let header = Some(header(&self.identity, 0, term));
+            frames.push(&WatchResponse { header, canceled: true, compact_revision, ..fixed }, &[]);
+        }
+    }
+
+    /// Everything taken so far is in `frames`: says how far the watches have come, to those who asked.
+    fn give_notice(&mut self, frames: &mut Frames, term: u64) {
+        if std::mem::take(&mut self.ticked) {
+            for (&watch_id, watch) in &mut self.watches {
+                if watch.progress != Progress::Due {
+                    continue;
+                }
+                watch.progress = Progress::Wanted;
+                if let Some(revision) = self.stream.progress(watch_id).filter(|&at| at >= watch.starts) {
+                    frames.push(&notice(&self.identity, watch_id, revision, term), &[]);
+                }
+            }
+        }
+        let Some(asked_at) = self.asked else { return };
+        match self.stream.progress_all() {
+            Some(revision) if revision < asked_at => {} // the hub is about to hand on what is missing
+            Some(revision) => {
+                self.asked = None;
+                let started = self.watches.values().all(|watch| !watch.lost && revision >= watch.starts);
+                if started {
+                    frames.push(&notice(&self.identity, NO_WATCH, revision, term), &[]);
+                }
+            }
+            // No watches, or one that is behind. That is no answer in etcd either: the client asks again.
+            None => self.asked = None,
+        }
+    }
+
+    fn header(&self, revision: i64, term: u64) -> ResponseHeader {
+        header(&self.identity, revision, term)
+    }
+}
+
+fn header(identity: &Identity, revision: i64, term: u64) -> ResponseHeader {
+    let &Identity { cluster_id, member_id, .. } = identity;
+    ResponseHeader { cluster_id, member_id, revision, raft_term: term }
+}
+
+fn notice(identity: &Identity, watch_id: i64, revision: i64, term: u64) -> WatchResponse {
+    WatchResponse { header: Some(header(identity, revision, term)), watch_id, ..WatchResponse::default() }
+}
+
+/// A wake-up call for nobody, for sessions that are asked again and again.
+#[must_use]
+pub fn no_wake() -> Wake {
+    Arc::new(|| {})
+}
