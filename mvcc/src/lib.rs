@@ -88,7 +88,7 @@ pub use hash::StoreHash;
 pub use options::Options;
 pub use read::{Iter, Reader, View};
 pub use revision::Revision;
-pub use snapshot::{Chunk, Cursor, Export, Import, ImportError};
+pub use snapshot::{Chunk, ChunkHead, Cursor, Export, Import, ImportError};
 pub use store::{CompactionProgress, Progress, Store};
 pub use tables::{Table, TableId};
 pub use types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes, SortOrder, SortTarget};

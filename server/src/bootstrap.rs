@@ -203,7 +203,7 @@ fn open_log(
 }
 
 /// Writes the entries that configure a new cluster, as one durable batch.
-fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
+pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
     let peers: Vec<_> = founding
         .members
         .iter()

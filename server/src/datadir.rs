@@ -8,6 +8,7 @@
 //! DIR/boot       how often the member was started; part of every request id
 //! DIR/log/       the raft log
 //! DIR/store/     the revision store
+//! DIR/restoring  while a snapshot is being restored: until then there is no marker
 //! ```
 
 use std::any::Any;
@@ -31,6 +32,7 @@ const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
 const LOG: &str = "log";
 const STORE: &str = "store";
+const RESTORING: &str = "restoring";
 
 /// Why a data directory cannot be used.
 #[derive(Debug)]
@@ -43,6 +45,10 @@ pub enum DataDirError {
     InUse(PathBuf),
     /// It holds files under our names but no marker.
     Foreign(PathBuf, String),
+    /// A restore of a snapshot was cut short in it.
+    Unfinished(PathBuf),
+    /// It is to be made anew and holds something already.
+    NotEmpty(PathBuf),
     /// A file of ours is damaged.
     Damaged(PathBuf, String),
     /// The operating system refused something.
@@ -69,6 +75,14 @@ impl fmt::Display for DataDirError {
                 "data directory {} holds {name:?} but is not marked as a ketch data directory (no file {MARKER})",
                 dir.display()
             ),
+            Self::Unfinished(dir) => write!(
+                f,
+                "data directory {} is what a restore left that was cut short: remove it and restore again",
+                dir.display()
+            ),
+            Self::NotEmpty(dir) => {
+                write!(f, "data-dir {:?} not empty or could not be read", dir.display().to_string())
+            }
             Self::Damaged(file, why) => write!(f, "{} is damaged: {why}", file.display()),
             Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
         }
@@ -118,6 +132,35 @@ impl DataDir {
             dir.mark(disk)?;
         }
         Ok(dir)
+    }
+
+    /// Begins a directory that is to be filled before it may be used: until [`finish`](Self::finish) nothing starts in it.
+    ///
+    /// # Errors
+    /// [`DataDirError::NotEmpty`], or what the disk says.
+    pub fn prepare(disk: &dyn Disk, path: &Path) -> Result<DataDir, DataDirError> {
+        let io = |error| DataDirError::Io(path.to_owned(), error);
+        disk.create_dir_all(path).map_err(io)?;
+        let parts = [GUARD, LOG, STORE];
+        let taken = parts.iter().any(|part| disk.list(&path.join(part)).is_ok());
+        if taken || !disk.list(path).map_err(io)?.is_empty() {
+            return Err(DataDirError::NotEmpty(path.to_owned()));
+        }
+        let restoring = path.join(RESTORING);
+        disk.create(&restoring).and_then(|file| file.sync()).map_err(io)?;
+        disk.sync_dir(path).map_err(io)?;
+        let lock = disk.lock(&path.join(LOCK)).map_err(io)?;
+        Ok(DataDir { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Everything is there and durable: from now on the directory is a member's.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn finish(&self, disk: &dyn Disk) -> Result<(), DataDirError> {
+        self.mark(disk)?;
+        let removed = disk.remove(&self.path.join(RESTORING)).and_then(|()| disk.sync_dir(&self.path));
+        removed.map_err(|error| DataDirError::Io(self.path.clone(), error))
     }
 
     /// The directory of the raft log.
@@ -211,6 +254,9 @@ impl DataDir {
 /// A directory without our marker may hold anything but etcd's data or files under our names.
 fn refuse_foreign(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<(), DataDirError> {
     let is_dir = |name: &str| disk.list(&path.join(name)).is_ok();
+    if names.iter().any(|name| name == RESTORING) {
+        return Err(DataDirError::Unfinished(path.to_owned()));
+    }
     if is_dir(GUARD) {
         return Err(DataDirError::OfEtcd(path.to_owned()));
     }

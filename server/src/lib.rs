@@ -31,6 +31,7 @@ pub mod read;
 pub mod serve;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod snapshot;
 pub mod state;
 mod sync;
 pub mod upkeep;

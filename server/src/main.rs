@@ -3,10 +3,18 @@
 use std::process::ExitCode;
 
 use ketch_server::config::{self, Config, Parsed};
+use ketch_server::snapshot::command;
 use ketch_server::{logging, wiring};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    if args.next().as_deref() == Some("snapshot") {
+        let outcome = command::run(&args.collect::<Vec<_>>());
+        print!("{}", outcome.out);
+        eprint!("{}", outcome.err);
+        return ExitCode::from(outcome.code);
+    }
     match Config::from_process() {
         Ok(Parsed::Run(config)) => run(&config),
         Ok(Parsed::Version) => {

@@ -39,6 +39,12 @@ impl ClusterVersion {
         ClusterVersion { minor: self.minor - 1, ..self }
     }
 
+    /// Major and minor; a number that is too large for a snapshot's header becomes 0.
+    #[must_use]
+    pub fn numbers(self) -> (u16, u16) {
+        (u16::try_from(self.major).unwrap_or(0), u16::try_from(self.minor).unwrap_or(0))
+    }
+
     /// `X.Y`, as answers about downgrades name it.
     #[must_use]
     pub fn short(self) -> String {

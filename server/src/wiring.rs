@@ -26,7 +26,7 @@ use crate::api::watch::Watches;
 use crate::api::{Api, LARGE_READS_MAX, Limits};
 use crate::bootstrap::{self, CoreOptions, Founding, Opened};
 use crate::cluster::Member;
-use crate::config::{Config, Url};
+use crate::config::{Bootstrap, Config, Url};
 use crate::consensus::shell::{Driver, Stopped};
 use crate::datadir::Identity;
 use crate::http::HttpState;
@@ -212,7 +212,11 @@ fn check_request_bytes(config: &Config) -> Result<(), String> {
 }
 
 fn founding(config: &Config) -> Result<Founding, String> {
-    let first = config.bootstrap().map_err(|error| error.to_string())?;
+    Ok(founding_of(config.bootstrap().map_err(|error| error.to_string())?))
+}
+
+/// What a cluster starts from whose first configuration is `first`.
+pub(crate) fn founding_of(first: Bootstrap) -> Founding {
     let members = first.members.into_iter().map(|member| Member {
         id: member.id,
         peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
@@ -220,10 +224,10 @@ fn founding(config: &Config) -> Result<Founding, String> {
         name: member.name,
         client_urls: Vec::new(),
     });
-    Ok(Founding {
+    Founding {
         identity: Identity { cluster_id: first.cluster_id, member_id: first.member_id },
         members: members.collect(),
-    })
+    }
 }
 
 fn start_threads(
@@ -248,7 +252,7 @@ fn start_threads(
 
 /// Size of the raft log's segments. Spares of this size are filled with zeroes at the first start; later ones
 /// are recycled.
-const LOG_SEGMENT_BYTES: u64 = 16 << 20;
+pub(crate) const LOG_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Roots of the recent past that the store keeps for reads at older revisions. Each holds on to the index nodes
 /// that changed since; lists that are being paged pin theirs apart from these.

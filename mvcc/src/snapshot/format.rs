@@ -67,6 +67,33 @@ pub struct Chunk {
     pub next: Cursor,
 }
 
+/// What a piece of a snapshot says of itself, for those who keep or forward pieces without taking them in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkHead {
+    /// The revision of the state that the stream is a picture of.
+    pub revision: i64,
+    /// Its compaction point; -1 when it was never compacted.
+    pub compacted: i64,
+    /// Its raft position.
+    pub applied: Applied,
+    /// Where the piece begins: where the one before it ended.
+    pub from: Cursor,
+    /// Where the next piece begins.
+    pub next: Cursor,
+    /// The hash of the whole state; in the last piece only.
+    pub hash: Option<u64>,
+}
+
+impl Chunk {
+    /// Checks the bytes of a piece and reads what it says of itself; `None` when they are damaged or none.
+    pub fn inspect(bytes: &[u8]) -> Option<ChunkHead> {
+        let Decoded { point, from, next, body } = decode(bytes)?;
+        let hash = if from.stage == END { Some(u64_at(body, 0)?) } else { None };
+        let Point { revision, compacted, applied } = point;
+        Some(ChunkHead { revision, compacted, applied, from, next, hash })
+    }
+}
+
 pub(super) struct Decoded<'a> {
     pub(super) point: Point,
     pub(super) from: Cursor,
@@ -112,6 +139,8 @@ mod tests {
         let decoded = decode(&chunk.bytes).unwrap();
         assert_eq!((decoded.point, decoded.from, decoded.next), (point, Cursor::START, next));
         assert_eq!(decoded.body, b"body");
+        let head = Chunk::inspect(&chunk.bytes).unwrap();
+        assert_eq!((head.revision, head.compacted, head.from, head.hash), (9, -1, Cursor::START, None));
         for cut in 0..chunk.bytes.len() {
             assert!(decode(&chunk.bytes[..cut]).is_none());
         }

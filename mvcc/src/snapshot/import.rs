@@ -20,7 +20,8 @@ use crate::options::Options;
 use crate::revision::Revision;
 use crate::shared::lock;
 use crate::store::Store;
-use crate::tables::TableId;
+use crate::tables::{Table, TableId};
+use crate::types::Applied;
 
 /// The file that says a directory is not a store yet.
 pub(crate) const MARKER: &str = "importing";
@@ -166,25 +167,53 @@ impl Import {
         Ok(())
     }
 
+    /// A small table, as far as it was taken in.
+    pub fn table(&self, table: TableId) -> &Table {
+        self.store.table(table)
+    }
+
+    /// Puts an entry into a small table: what is to differ from the sender's. Tables are no part of the hash.
+    pub fn table_put(&mut self, table: TableId, key: Bytes, value: Bytes) {
+        self.store.table_put(table, key, value);
+    }
+
+    /// Takes an entry out of a small table.
+    pub fn table_delete(&mut self, table: TableId, key: &[u8]) {
+        self.store.table_delete(table, key);
+    }
+
     /// Makes everything durable, verifies the whole and opens it as a store.
     ///
     /// # Errors
     /// [`ImportError::Different`] when it is not what the sender has; otherwise what the disk says.
-    pub fn finish(mut self) -> Result<Store, ImportError> {
+    pub fn finish(self) -> Result<Store, ImportError> {
+        let applied = self.point.map(|point| point.applied).unwrap_or_default();
+        self.finish_as(applied, 0)
+    }
+
+    /// Like [`finish`](Self::finish), but as the beginning of another history: at the raft position `applied`, and, if
+    /// `bump` is not 0, at a revision that is so much higher and compacted up to there.
+    ///
+    /// # Errors
+    /// As those of `finish`; a `bump` beyond all revisions is an [`ImportError::Chunk`].
+    pub fn finish_as(mut self, applied: Applied, bump: u64) -> Result<Store, ImportError> {
         let (Some(point), Some(expected)) = (self.point, self.hash) else {
             return Err(ImportError::Chunk { reason: "chunks are missing" });
         };
+        let bumped = i64::try_from(bump).ok().and_then(|bump| point.revision.checked_add(bump));
+        let revision = bumped.ok_or(ImportError::Chunk { reason: "there are no revisions so high" })?;
+        let compacted = if bump > 0 { revision } else { point.compacted };
         let state = &mut self.store.state;
         let found = state.written.hash.wrapping_sub(self.tombstones);
         if found != expected {
             return Err(ImportError::Different { expected, found });
         }
-        state.revision = point.revision;
-        if point.compacted >= 0 {
-            state.compacted = point.compacted;
-            state.others.push((crate::log::record::COMPACT, point.compacted.to_le_bytes().to_vec()));
+        state.revision = revision;
+        if compacted >= 0 {
+            state.compacted = compacted;
+            state.others.push((crate::log::record::COMPACT, compacted.to_le_bytes().to_vec()));
         }
-        state.commit(&self.store.shared, point.applied, true)?;
+        state.commit(&self.store.shared, applied, true)?;
         let dead_hash = self.tombstones;
         let physical = crate::compaction::Physical { done: point.compacted, dead_hash, ..Default::default() };
         *lock(&self.store.shared.physical) = physical;

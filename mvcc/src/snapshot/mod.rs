@@ -9,7 +9,7 @@ mod format;
 mod import;
 
 pub use export::Export;
-pub use format::{Chunk, Cursor};
+pub use format::{Chunk, ChunkHead, Cursor};
 pub use import::{Import, ImportError};
 
 pub(crate) use import::MARKER;

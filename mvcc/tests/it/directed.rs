@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ketch_mvcc::model::Model;
-use ketch_mvcc::{Applied, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store, TableId};
+use ketch_mvcc::{
+    Applied, Chunk, Cursor, Import, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store, TableId,
+};
 use ketch_wal::SimDisk;
 
 use crate::random::Random;
@@ -262,4 +264,63 @@ fn large_keys_and_tables_make_a_checkpoint_that_loads() {
     let everything = Query { keys_only: true, ..Query::new(KeyRange::all()) };
     assert_eq!(store.reader().view().range(&everything).unwrap().kvs.len(), 100);
     assert_eq!(store.table(TableId(1)).len(), 100);
+}
+
+/// A snapshot that begins another history: raft begins anew, and revisions go on far above the old ones.
+#[test]
+fn snapshots_begin_other_histories() {
+    for bump in [0u64, 1, 1_000_000] {
+        let (disk, other) = (SimDisk::new(3), SimDisk::new(4));
+        let mut store = open(&disk, small());
+        for number in 0..300u32 {
+            put(&mut store, &format!("key{:02}", number % 40), format!("{number}").as_bytes());
+            if number % 7 == 0 {
+                let gone = KeyRange::from_wire(format!("key{:02}", number % 11).into(), Bytes::new());
+                store.txn().delete_range(&gone).unwrap();
+            }
+            commit(&mut store);
+        }
+        store.compact(200).unwrap();
+        store.table_put(TableId(1), Bytes::from_static(b"old"), Bytes::from_static(b"x"));
+        settle(&mut store);
+        let (revision, everything) =
+            (store.revision(), Query::new(KeyRange::from_wire("\0".into(), "\0".into())));
+        let before = store.reader().view().range(&everything).unwrap();
+
+        let mut import = Import::begin(other.clone(), Path::new("/s"), small()).unwrap();
+        let mut export = store.reader().view().export(Cursor::START);
+        while let Some(chunk) = export.next_chunk(500).unwrap() {
+            let head = Chunk::inspect(&chunk.bytes).unwrap();
+            assert_eq!(
+                (head.revision, head.next, head.hash.is_some()),
+                (revision, chunk.next, chunk.next.is_done())
+            );
+            import.chunk(&chunk.bytes).unwrap();
+        }
+        assert_eq!(import.table(TableId(1)).len(), 1);
+        import.table_delete(TableId(1), b"old");
+        import.table_put(TableId(1), Bytes::from_static(b"new"), Bytes::from_static(b"y"));
+        drop(import.finish_as(Applied::default(), bump).unwrap());
+        other.crash();
+
+        let mut store = open(&other, small());
+        assert_eq!((store.revision(), store.applied()), (revision + bump as i64, Applied::default()));
+        assert_eq!(store.compacted(), if bump == 0 { 200 } else { revision + bump as i64 });
+        let tables: Vec<_> = store.table(TableId(1)).iter().map(|(key, _)| key.clone()).collect();
+        assert_eq!(tables, ["new"]);
+        put(&mut store, "key00", b"later");
+        settle(&mut store);
+        assert_eq!(store.revision(), revision + bump as i64 + 1);
+        let at = Query { revision: store.revision() - 1, ..everything.clone() };
+        assert_eq!(store.reader().view().range(&at).unwrap().kvs, before.kvs, "bump {bump}");
+        if bump > 0 {
+            let at = Query { revision, ..everything.clone() };
+            assert!(store.reader().view().range(&at).is_err(), "older revisions are compacted");
+        }
+        let hash = store.reader().view().hash(0).unwrap();
+        drop(store);
+        let store = open(&other, small());
+        assert_eq!(store.reader().view().hash(0).unwrap(), hash, "bump {bump}");
+        assert_eq!(store.compacted(), if bump == 0 { 200 } else { revision + bump as i64 });
+    }
 }

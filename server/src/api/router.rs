@@ -44,6 +44,7 @@ where
         "/etcdserverpb.Maintenance/HashKV" => call.unary(maintenance::hash_kv).await,
         "/etcdserverpb.Maintenance/MoveLeader" => call.unary(maintenance::move_leader).await,
         "/etcdserverpb.Maintenance/Downgrade" => call.unary(maintenance::downgrade).await,
+        "/etcdserverpb.Maintenance/Snapshot" => call.server_stream(maintenance::snapshot).await,
         "/etcdserverpb.Cluster/MemberList" => call.unary(cluster::list).await,
         "/etcdserverpb.Watch/Watch" => watch::serve(call.api, call.request),
         "/grpc.health.v1.Health/Check" => call.unary(health::check).await,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ketch_mvcc::{Store, TableId};
+use ketch_mvcc::{Import, Store, TableId};
 use ketch_proto::{membershippb, raftpb};
 use ketch_raft::{ConfChange, ConfState, NodeId};
 use prost::Message;
@@ -59,6 +59,16 @@ impl Cluster {
         };
         let version = cluster.get(CLUSTER_VERSION).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Ok(Cluster { members, conf_state, version, downgrade: Downgrade::load(store)? })
+    }
+
+    /// Takes the members of the cluster that a snapshot comes from out of what is being taken in; what else that
+    /// cluster agreed on stays.
+    pub fn forget_members(import: &mut Import) {
+        for table in [TABLE_MEMBERS, TABLE_MEMBERS_REMOVED] {
+            let ids: Vec<Bytes> = import.table(table).iter().map(|(id, _)| id.clone()).collect();
+            ids.iter().for_each(|id| import.table_delete(table, id));
+        }
+        import.table_delete(TABLE_CLUSTER, CONF_STATE);
     }
 
     /// Applies a configuration change: raft's membership and the member it names.

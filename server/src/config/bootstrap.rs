@@ -40,6 +40,20 @@ impl Config {
     /// # Errors
     /// In etcd's words; or that several members, or joining a cluster, are not served yet.
     pub fn bootstrap(&self) -> Result<Bootstrap, ConfigError> {
+        let first = self.first_configuration()?;
+        match first.members.len() {
+            1 => Ok(first),
+            members => Err(ConfigError::invalid(format!(
+                "--initial-cluster names {members} members: ketch supports one member only yet"
+            ))),
+        }
+    }
+
+    /// The same with any number of members: what a restored snapshot begins with.
+    ///
+    /// # Errors
+    /// In etcd's words.
+    pub fn first_configuration(&self) -> Result<Bootstrap, ConfigError> {
         let clusters = parse_cluster(&self.initial_cluster)
             .map_err(|why| ConfigError::invalid(format!("error setting up initial cluster: {why}")))?;
         let Some(own) = clusters.get(&self.name) else {
@@ -56,12 +70,6 @@ impl Config {
         }
         self.check_advertised(own)?;
         check_duplicates(&clusters)?;
-        if clusters.len() > 1 {
-            return Err(ConfigError::invalid(format!(
-                "--initial-cluster names {} members: ketch supports one member only yet",
-                clusters.len()
-            )));
-        }
         Ok(self.members_of(clusters))
     }
 

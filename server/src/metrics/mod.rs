@@ -40,6 +40,8 @@ pub struct Metrics {
     pub wal_write_bytes: Gauge,
     /// `etcd_disk_backend_commit_duration_seconds`: one batch of applied commands into the store.
     pub backend_commit: Histogram,
+    /// `etcd_disk_backend_snapshot_duration_seconds`: one snapshot sent to a client.
+    pub backend_snapshot: Histogram,
     /// `etcd_server_proposals_committed_total`: the commit index.
     pub proposals_committed: Gauge,
     /// `etcd_server_proposals_applied_total`: the applied index.
@@ -107,6 +109,7 @@ impl Metrics {
             wal_fsync: disk(),
             wal_write_bytes: Gauge::default(),
             backend_commit: disk(),
+            backend_snapshot: Histogram::doubling(Duration::from_millis(10), 17),
             proposals_committed: Gauge::default(),
             proposals_applied: Gauge::default(),
             proposals_pending: Gauge::zero(),

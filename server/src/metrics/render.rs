@@ -79,6 +79,8 @@ fn operations(page: &mut Page, metrics: &Metrics) {
 fn disk(page: &mut Page, metrics: &Metrics) {
     let commit = "Time to commit a batch of applied commands to the store";
     page.histogram("etcd_disk_backend_commit_duration_seconds", commit, &metrics.backend_commit);
+    let snapshot = "Time to send a snapshot to a client";
+    page.histogram("etcd_disk_backend_snapshot_duration_seconds", snapshot, &metrics.backend_snapshot);
     page.histogram("etcd_disk_wal_fsync_duration_seconds", "Time to sync the raft log", &metrics.wal_fsync);
     // A gauge in etcd too, though it only grows.
     page.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the raft log", &metrics.wal_write_bytes);

@@ -252,7 +252,8 @@ fn stopped(why: impl ToString) -> Trouble {
     Trouble::Stopped(why.to_string())
 }
 
-fn founding() -> Founding {
+/// What the simulated member's cluster starts from.
+pub(crate) fn founding() -> Founding {
     let member = cluster::Member {
         id: MEMBER_ID,
         peer_urls: vec!["http://sim:2380".into()],

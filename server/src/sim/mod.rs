@@ -25,6 +25,8 @@ use ketch_wal::sim::{Fault, Op};
 pub use history::History;
 pub use load::Load;
 pub use member::Member;
+#[cfg(test)]
+pub(crate) use member::founding;
 pub use random::Random;
 
 /// What to simulate.

@@ -5,6 +5,7 @@ mod defragment;
 mod downgrade;
 mod hash;
 mod leader;
+mod snapshot;
 mod status;
 
 pub use alarm::alarm;
@@ -12,4 +13,5 @@ pub use defragment::defragment;
 pub use downgrade::downgrade;
 pub use hash::{hash, hash_kv};
 pub use leader::move_leader;
+pub use snapshot::{SnapshotStream, snapshot};
 pub use status::status;
