@@ -12,15 +12,20 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Yields the bytes of a snapshot file in order. The view that it holds keeps what is compacted meanwhile on disk, until
 /// this is dropped.
 pub struct Source {
+    view: View,
     export: Export,
     header: Option<Header>,
     sha: Sha256,
     written: u64,
+    /// Bytes before the trailer, once they are all measured.
+    total: u64,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// The chunks are made once only to know how long they are: clients are told how much is to come.
+    Measure,
     Chunks,
     Trailer,
     Done,
@@ -41,11 +46,13 @@ impl Source {
         };
         let header = Header { revision: view.revision(), compacted: view.compacted(), keys, version };
         Ok(Source {
+            view: view.clone(),
             export: view.export(Cursor::START),
             header: Some(header),
             sha: Sha256::new(),
             written: 0,
-            stage: Stage::Chunks,
+            total: format::HEADER as u64,
+            stage: Stage::Measure,
         })
     }
 
@@ -55,18 +62,23 @@ impl Source {
         self.written
     }
 
-    /// Whether only the trailer is missing.
+    /// How many bytes come before the trailer; known once a piece was not empty.
     #[must_use]
-    pub fn at_trailer(&self) -> bool {
-        self.stage == Stage::Trailer
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
-    /// The next piece of the file, `None` behind the last. The last one is the trailer alone. Reads the disk.
+    /// The next piece of the file, `None` behind the last. Pieces may be empty. The last one is the trailer alone. Reads
+    /// the disk, a bounded part of it each time.
     ///
     /// # Errors
     /// A fault of the store.
     pub fn next_piece(&mut self) -> Result<Option<Bytes>, Fault> {
         let piece = match self.stage {
+            Stage::Measure => {
+                self.measure()?;
+                Bytes::new()
+            }
             Stage::Chunks => self.chunk()?,
             Stage::Trailer => {
                 self.stage = Stage::Done;
@@ -80,6 +92,18 @@ impl Source {
         }
         self.written += piece.len() as u64;
         Ok(Some(piece))
+    }
+
+    fn measure(&mut self) -> Result<(), Fault> {
+        match self.export.next_chunk(CHUNK_BYTES)? {
+            Some(chunk) => self.total += (format::chunk_head(0).len() + chunk.bytes.len()) as u64,
+            None => {
+                self.total += format::end(self.total).len() as u64;
+                self.export = self.view.export(Cursor::START);
+                self.stage = Stage::Chunks;
+            }
+        }
+        Ok(())
     }
 
     fn chunk(&mut self) -> Result<Bytes, Fault> {

@@ -17,14 +17,11 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
-use crate::snapshot::format::TRAILER;
 use crate::snapshot::source::Source;
 use crate::versions::{self, ClusterVersion};
 
 /// Bytes of one message, as etcd sends them.
 const MESSAGE_BYTES: usize = 32 << 10;
-/// What a file has beside its data, roughly.
-const FRAME_BYTES: u64 = 1024;
 
 /// `Maintenance.Snapshot`.
 pub async fn snapshot(
@@ -35,16 +32,17 @@ pub async fn snapshot(
     let view = api.shared.reader.view();
     let version = versions::storage(&api.shared.cluster());
     let numbers = ClusterVersion::parse(&version).map_or((0, 0), ClusterVersion::numbers);
-    let estimate = api.shared.reader.sizes().logical_bytes + FRAME_BYTES;
-    tracing::info!(revision = view.revision(), about_bytes = estimate, "sending database snapshot to client");
+    tracing::info!(
+        revision = view.revision(),
+        storage_version = version,
+        "sending database snapshot to client"
+    );
     Ok(SnapshotStream {
         source: State::Idle(Box::new(Source::new(&view, numbers)?)),
         metrics: Arc::clone(&api.metrics),
         piece: Bytes::new(),
-        is_trailer: false,
-        follows: false,
         sent: 0,
-        estimate,
+        total: 0,
         version,
         watch: Stopwatch::start(),
     })
@@ -56,12 +54,9 @@ pub struct SnapshotStream {
     metrics: Arc<Metrics>,
     /// What was read and not yet sent.
     piece: Bytes,
-    is_trailer: bool,
-    /// Whether data follows behind the piece.
-    follows: bool,
     sent: u64,
-    /// About how many bytes the whole will have: exactly it is known at the end.
-    estimate: u64,
+    /// Bytes before the checksum.
+    total: u64,
     version: String,
     watch: Stopwatch,
 }
@@ -80,7 +75,6 @@ impl SnapshotStream {
         loop {
             match std::mem::replace(&mut self.source, State::Over) {
                 State::Idle(mut source) => {
-                    self.is_trailer = source.at_trailer();
                     self.source = State::Reading(tokio::task::spawn_blocking(move || {
                         let piece = source.next_piece();
                         (source, piece)
@@ -92,7 +86,7 @@ impl SnapshotStream {
                         return Poll::Pending;
                     };
                     let (source, piece) = done.map_err(|error| ApiError::Store(error.to_string()))?;
-                    self.follows = !self.is_trailer && !source.at_trailer();
+                    self.total = source.total();
                     let piece = piece?;
                     if piece.is_some() {
                         self.source = State::Idle(source);
@@ -107,12 +101,7 @@ impl SnapshotStream {
     fn message(&mut self) -> SnapshotResponse {
         let blob = self.piece.split_to(MESSAGE_BYTES.min(self.piece.len()));
         self.sent += blob.len() as u64;
-        let remaining_bytes = match (self.is_trailer, self.follows) {
-            (true, _) => 0,
-            (false, false) => self.piece.len() as u64,
-            // Never 0 before the end, whatever the estimate said.
-            (false, true) => self.estimate.saturating_sub(self.sent).max(self.piece.len() as u64 + 1),
-        };
+        let remaining_bytes = self.total.saturating_sub(self.sent);
         SnapshotResponse { header: None, remaining_bytes, blob, version: self.version.clone() }
     }
 
@@ -131,7 +120,7 @@ impl Stream for SnapshotStream {
             match ready!(this.poll_piece(task)) {
                 Ok(Some(piece)) => this.piece = piece,
                 Ok(None) => {
-                    if this.is_trailer {
+                    if this.sent > this.total {
                         this.finished();
                     }
                     return Poll::Ready(None);
@@ -142,10 +131,6 @@ impl Stream for SnapshotStream {
                 }
             }
         }
-        debug_assert!(
-            !this.is_trailer || this.piece.len() == TRAILER,
-            "the checksum is a message of its own"
-        );
         Poll::Ready(Some(Ok(this.message())))
     }
 }

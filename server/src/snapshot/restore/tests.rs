@@ -72,7 +72,7 @@ fn file_of(core: &ApplyCore) -> Vec<u8> {
     while let Some(piece) = source.next_piece().unwrap() {
         bytes.extend_from_slice(&piece);
     }
-    assert_eq!(source.written(), bytes.len() as u64);
+    assert_eq!((source.written(), source.total() + 32), (bytes.len() as u64, bytes.len() as u64));
     bytes
 }
 
@@ -176,7 +176,7 @@ fn a_crash_leaves_nothing_a_refusal_or_a_whole_member() {
     let (mut refused, mut whole) = (0, 0);
     for op in [Op::Write, Op::Sync, Op::SyncDir, Op::Create, Op::Rename, Op::Remove] {
         for skip in 0.. {
-            let disk = SimDisk::new(u64::from(skip) + 1);
+            let disk = SimDisk::new(skip + 1);
             write(&disk, &bytes);
             disk.fail(op, skip, Fault::Eio);
             let done = restore(&as_disk(&disk), &plan(0)).is_ok();
