@@ -14,4 +14,5 @@ mod harness;
 mod house;
 mod process;
 mod script;
+mod snapshots;
 mod wire;
