@@ -11,6 +11,7 @@ use ketch_mvcc::{KeyRange, Query, Store};
 
 use super::{Member, Report};
 use crate::apply::answer::{Answer, ApplyError, OpAnswer, Outcome};
+use crate::apply::cluster::TABLE_ALARMS;
 use crate::apply::command::RequestId;
 
 /// One change that a command makes.
@@ -31,6 +32,8 @@ pub enum Intent {
     Either(Vec<Write>, Vec<Write>),
     /// A compaction.
     Compact(i64),
+    /// The alarm `NOSPACE` is raised or lowered.
+    Alarm(bool),
 }
 
 /// What is known of the writes so far.
@@ -42,7 +45,24 @@ pub struct History {
     /// The highest revision that any answer named.
     seen: i64,
     compacted: i64,
+    alarm: AlarmKnown,
     reads: BTreeMap<u64, i64>,
+}
+
+/// Whether the alarm `NOSPACE` is raised, as far as the answers tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum AlarmKnown {
+    #[default]
+    Lowered,
+    Raised,
+    /// A crash left a change of it open.
+    Unknown,
+}
+
+impl AlarmKnown {
+    fn is(raised: bool) -> AlarmKnown {
+        if raised { AlarmKnown::Raised } else { AlarmKnown::Lowered }
+    }
 }
 
 impl History {
@@ -67,9 +87,11 @@ impl History {
         self.reads.clear();
         let open = std::mem::take(&mut self.open);
         for intent in open.values() {
-            if let Intent::Compact(revision) = intent {
+            match intent {
                 // It may be in force; nothing below is promised any more.
-                self.compacted = self.compacted.max(*revision);
+                Intent::Compact(revision) => self.compacted = self.compacted.max(*revision),
+                Intent::Alarm(_) => self.alarm = AlarmKnown::Unknown,
+                Intent::Writes(_) | Intent::Either(..) => {}
             }
         }
         open.len() as u64
@@ -95,6 +117,7 @@ impl History {
     pub fn answered(&mut self, id: RequestId, outcome: &Outcome, report: &mut Report) -> Result<(), String> {
         // Entries of an earlier life are applied again on a start; nobody waits for them.
         let Some(intent) = self.open.remove(&id.serial) else { return Ok(()) };
+        self.check_alarm(outcome, &intent)?;
         match (outcome, intent) {
             (Ok(Answer::Put(put)), Intent::Writes(writes)) => self.acknowledge(put.revision, writes)?,
             (Ok(Answer::Delete(delete)), Intent::Writes(writes)) if delete.deleted > 0 => {
@@ -114,6 +137,11 @@ impl History {
             (Ok(Answer::Compact { .. }), Intent::Compact(revision)) => {
                 self.compacted = self.compacted.max(revision);
             }
+            (Ok(Answer::Alarm(_)), Intent::Alarm(raised)) => self.alarm = AlarmKnown::is(raised),
+            (Err(ApplyError::NoSpace), Intent::Writes(_) | Intent::Either(..)) => {
+                report.full += 1;
+                return Ok(());
+            }
             (Err(ApplyError::Compacted | ApplyError::FutureRevision), Intent::Compact(_)) => {
                 report.refused += 1;
                 return Ok(());
@@ -122,6 +150,26 @@ impl History {
         }
         report.acknowledged += 1;
         Ok(())
+    }
+
+    /// Whatever makes the store grow is refused if and only if the alarm is raised when it is applied.
+    fn check_alarm(&self, outcome: &Outcome, intent: &Intent) -> Result<(), String> {
+        let grows = match intent {
+            Intent::Writes(writes) => writes.iter().any(|write| matches!(write, Write::Put(..))),
+            Intent::Either(..) => true,
+            Intent::Compact(_) | Intent::Alarm(_) => false,
+        };
+        let refused = matches!(outcome, Err(ApplyError::NoSpace));
+        let wrong = match self.alarm {
+            AlarmKnown::Lowered => refused,
+            AlarmKnown::Raised => grows && !refused,
+            AlarmKnown::Unknown => refused && !grows,
+        };
+        if wrong {
+            Err(format!("{intent:?} was answered by {outcome:?}, the alarm is {:?}", self.alarm))
+        } else {
+            Ok(())
+        }
     }
 
     /// After a start.
@@ -135,6 +183,10 @@ impl History {
                 member.revision(),
                 self.seen
             ));
+        }
+        let raised = !member.store().table(TABLE_ALARMS).is_empty();
+        if self.alarm == AlarmKnown::is(!raised) {
+            return Err(format!("the alarm is {:?}, the store says {raised}", self.alarm));
         }
         self.check_all(member)
     }

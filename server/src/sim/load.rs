@@ -1,7 +1,9 @@
 //! The clients of a simulated member: a few keys, all kinds of commands, several in flight.
 
 use ketch_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, InternalRaftRequest, PutRequest, RequestOp, TxnRequest,
+    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, InternalRaftRequest, PutRequest,
+    RequestOp, TxnRequest,
+    alarm_request::AlarmAction,
     compare::{CompareResult, CompareTarget, TargetUnion},
     request_op::Request,
 };
@@ -37,6 +39,8 @@ impl Load {
             return;
         }
         let (request, intent) = match random.below(10) {
+            _ if random.one_in(60) => alarm(true),
+            _ if random.one_in(12) => alarm(false),
             0..=4 => self.put(random),
             5 => delete(random),
             6..=8 => self.txn(random),
@@ -102,6 +106,13 @@ fn delete(random: &mut Random) -> (InternalRaftRequest, Intent) {
     let delete = DeleteRangeRequest { key: key.clone().into(), ..DeleteRangeRequest::default() };
     let request = InternalRaftRequest { delete_range: Some(delete), ..InternalRaftRequest::default() };
     (request, Intent::Writes(vec![Write::Delete(key.into())]))
+}
+
+/// Lowered more often than raised: a full store takes little.
+fn alarm(raised: bool) -> (InternalRaftRequest, Intent) {
+    let action = if raised { AlarmAction::Activate } else { AlarmAction::Deactivate };
+    let alarm = AlarmRequest { action: action as i32, member_id: 1, alarm: AlarmType::Nospace as i32 };
+    (InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() }, Intent::Alarm(raised))
 }
 
 fn compact(random: &mut Random, revision: i64) -> (InternalRaftRequest, Intent) {

@@ -59,6 +59,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Commands that were acknowledged as refused.
     pub refused: u64,
+    /// Commands that were acknowledged as refused because the alarm `NOSPACE` was raised.
+    pub full: u64,
     /// Commands whose outcome the crash left open.
     pub unknown: u64,
     /// Linearizable reads that were answered and checked.
@@ -83,11 +85,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "proposed {} acknowledged {} refused {} unknown {} reads {} crashes {} kills {} faults {} torn {} purges {} \
+            "proposed {} acknowledged {} refused {} full {} unknown {} reads {} crashes {} kills {} faults {} torn {} purges {} \
              revision {} digest {:016x}",
             self.proposed,
             self.acknowledged,
             self.refused,
+            self.full,
             self.unknown,
             self.reads,
             self.crashes,
@@ -226,6 +229,7 @@ mod tests {
                 .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
             total.acknowledged += report.acknowledged;
             total.refused += report.refused;
+            total.full += report.full;
             total.unknown += report.unknown;
             total.reads += report.reads;
             total.crashes += report.crashes;
@@ -238,6 +242,7 @@ mod tests {
         assert!(total.acknowledged > 10_000, "{total}");
         let each = [
             total.refused,
+            total.full,
             total.unknown,
             total.reads,
             total.crashes,
