@@ -92,3 +92,70 @@ impl Proposer {
         Err(verdict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use ketch_proto::etcdserverpb::PutRequest;
+    use ketch_wal::{Disk, SimDisk};
+
+    use super::*;
+    use crate::bootstrap::{self, CoreOptions};
+    use crate::metrics::Metrics;
+    use crate::sim;
+    use crate::state::Shared;
+
+    /// A member that nothing drives: what is proposed stays where it is.
+    fn proposer(request_bytes_max: usize) -> Proposer {
+        let disk: Arc<dyn Disk> = SimDisk::new(1);
+        let options = CoreOptions {
+            election_ticks: 10,
+            pre_vote: true,
+            seed: 1,
+            unsafe_no_sync: false,
+            log_segment_bytes: 64 << 10,
+            store: ketch_mvcc::Options::default(),
+        };
+        let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(sim::founding())).unwrap();
+        let shared = Arc::new(Shared::new(1, 1, opened.applier.store().reader()));
+        let metrics = Arc::new(Metrics::new());
+        let driver = Driver::new(opened.core, opened.log, opened.applier, shared, metrics);
+        Proposer::new(Arc::new(driver), 1, 1, request_bytes_max)
+    }
+
+    fn put(bytes: usize) -> InternalRaftRequest {
+        let put = PutRequest { key: "k".into(), value: vec![0; bytes].into(), ..PutRequest::default() };
+        InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }
+    }
+
+    async fn refusal(proposer: &Proposer, request: InternalRaftRequest) -> ProposeError {
+        // Already over: what is not refused at once is a timeout.
+        let deadline = crate::clock::now() - Duration::from_secs(1);
+        proposer.propose(&Caller::default(), request, deadline).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn too_far_behind_nothing_more_is_taken() {
+        let proposer = proposer(1000);
+        let shared = Arc::clone(proposer.driver.shared());
+        for (commit, applied, expected) in [
+            (APPLY_GAP_MAX, 0, ProposeError::Timeout),
+            (APPLY_GAP_MAX + 1, 0, ProposeError::TooMany),
+            (APPLY_GAP_MAX + 1, 1, ProposeError::Timeout),
+        ] {
+            shared.set_standing(crate::consensus::core::Standing { commit, ..shared.standing() });
+            shared.set_applied(applied);
+            assert_eq!(refusal(&proposer, put(1)).await, expected, "{commit} {applied}");
+            // The member goes on by itself and publishes its own standing.
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_above_the_limit_is_refused() {
+        let proposer = proposer(1000);
+        assert_eq!(refusal(&proposer, put(1000)).await, ProposeError::TooLarge);
+        assert_eq!(refusal(&proposer, put(900)).await, ProposeError::Timeout);
+    }
+}

@@ -215,4 +215,21 @@ mod tests {
         assert_eq!(txn_cost(&txn), 514, "the dearer branch");
         assert_eq!(txn_cost(&TxnRequest::default()), 0);
     }
+
+    #[test]
+    fn a_disk_without_reserve_is_noticed_and_so_is_room() {
+        let disk = ketch_wal::SimDisk::new(1);
+        let store =
+            ketch_mvcc::Store::open(disk.clone(), std::path::Path::new("/s"), ketch_mvcc::Options::default())
+                .unwrap();
+        let shared = Shared::new(1, 1, store.reader());
+        let look = |capacity| {
+            disk.set_capacity(capacity);
+            Reserve::new(disk.clone(), "/s".into()).look(&shared);
+            shared.disk_is_short()
+        };
+        assert!(!look(None));
+        assert!(look(Some(RESERVE_BYTES / 2)));
+        assert!(!look(None));
+    }
 }

@@ -5,6 +5,8 @@ use ketch_proto::etcdserverpb::downgrade_request::DowngradeAction::{Cancel, Enab
 use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::*;
+use ketch_proto::tonic::Request;
+use ketch_proto::tonic::metadata::MetadataValue;
 use ketch_proto::tonic::transport::Channel;
 
 use crate::harness::http;
@@ -228,6 +230,20 @@ fn downgrades_hashes_and_the_rest() {
         side.downgrade(enable, "3.6").await;
         let status = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
         side.note("status", format!("{:?}", status.downgrade_info));
+    }));
+}
+
+#[test]
+fn a_client_version_that_is_no_text_is_refused() {
+    let Some(pair) = Pair::start("a_client_version_that_is_no_text_is_refused") else { return };
+    runtime().block_on(compare(&pair, async |side| {
+        for version in [&b"3.7.1"[..], b"", b"anything", b"\xff\xfe", b"3.7\x80"] {
+            let mut request = Request::new(RangeRequest { key: "k".into(), ..RangeRequest::default() });
+            let value = MetadataValue::try_from(version).unwrap();
+            request.metadata_mut().insert("client-api-version", value);
+            let answered = side.kv.range(request).await;
+            side.note(&format!("{version:?}"), answer(answered));
+        }
     }));
 }
 
