@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ketch_mvcc::Store;
-use ketch_raft::{Config, Fault, Node};
+use ketch_raft::{Config, Fault, HardState, Index, Node};
 use ketch_wal::{Batch, Disk, Position, Recovery, Wal};
 
 use crate::apply::core::ApplyCore;
@@ -222,24 +222,7 @@ pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
 /// Reads the raft log back and checks it against what the store has applied.
 fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
     let applied = applier.store().applied();
-    let mut storage: Option<LogStorage> = None;
-    let mut hard_state = None;
-    for found in wal.iter(Position::START) {
-        let found = found.map_err(StartError::LogWrite)?;
-        let unreadable = |why: String| StartError::Record { position: found.position, why };
-        match record::decode(found.kind, &found.data).map_err(|error| unreadable(error.to_string()))? {
-            LogRecord::HardState(state) => hard_state = Some(state),
-            LogRecord::Entry(entry) => match &mut storage {
-                Some(storage) => {
-                    storage.set_applied(applied.index.min(entry.index));
-                    storage.append(vec![entry], &[found.position]).map_err(|index| {
-                        unreadable(format!("entry {index} does not follow its predecessor"))
-                    })?;
-                }
-                None => storage = Some(first_entry(entry, found.position)),
-            },
-        }
-    }
+    let (storage, hard_state) = read_log(wal, applied.index)?;
     let mut storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
     let (first, last) =
         (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
@@ -257,6 +240,34 @@ fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
     storage.set_applied(applied.index);
     storage.set_conf_state(applier.cluster().conf_state.clone());
     Ok(storage)
+}
+
+/// The entries and the last hard state of the log, in its order; memory keeps what lies above `applied`.
+fn read_log(wal: &Wal, applied: Index) -> Result<(Option<LogStorage>, Option<HardState>), StartError> {
+    let mut storage: Option<LogStorage> = None;
+    let mut hard_state = None;
+    for found in wal.iter(Position::START) {
+        let found = found.map_err(StartError::LogWrite)?;
+        let unreadable = |why: String| StartError::Record { position: found.position, why };
+        match record::decode(found.kind, &found.data).map_err(|error| unreadable(error.to_string()))? {
+            LogRecord::HardState(state) => hard_state = Some(state),
+            LogRecord::Entry(entry) => match &mut storage {
+                // The log begins with what a later leader replaced: its order is the truth. Nothing below is needed, the
+                // log was purged up to here because all of it is applied.
+                Some(storage) if entry.index <= storage.before().0 => {
+                    *storage = first_entry(entry, found.position);
+                }
+                Some(storage) => {
+                    storage.set_applied(applied.min(entry.index));
+                    storage.append(vec![entry], &[found.position]).map_err(|index| {
+                        unreadable(format!("entry {index} does not follow its predecessor"))
+                    })?;
+                }
+                None => storage = Some(first_entry(entry, found.position)),
+            },
+        }
+    }
+    Ok((storage, hard_state))
 }
 
 /// The log's first entry: in a log that was purged it only tells index and term of the base.
@@ -289,4 +300,28 @@ fn start_raft(
         ..Config::default()
     };
     Node::new(config, storage).map_err(StartError::Raft)
+}
+
+#[cfg(test)]
+mod tests {
+    use ketch_raft::{Entry, Storage as _};
+    use ketch_wal::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_log_may_begin_with_what_was_replaced_later() {
+        let disk: Arc<dyn Disk> = SimDisk::new(1);
+        let wal = Wal::open(disk, Path::new("/log"), ketch_wal::Options::default()).unwrap().wal;
+        let mut batch = Batch::new();
+        // What is kept of a purged log: entry 10 of term 1 was replaced from 7 on by the leader of term 2.
+        for (term, index) in [(1, 10), (2, 7), (2, 8), (2, 9), (2, 10), (2, 11)] {
+            record::push_entry(&mut batch, &Entry::normal(term, index, Bytes::new()));
+        }
+        wal.commit(&mut batch).unwrap();
+        let (storage, _) = read_log(&wal, 8).unwrap();
+        let storage = storage.unwrap();
+        assert_eq!((storage.first_index(), storage.last_index()), (8, 11));
+        assert!([7, 8, 10, 11].iter().all(|&index| storage.term(index) == Ok(2)));
+    }
 }

@@ -28,6 +28,9 @@ const PARKED_MAX: usize = 1024;
 /// An unanswered read is asked again after this many ticks: its request may be lost with a leader.
 const READ_RETRY_TICKS: u64 = 5;
 
+/// So many entries are fetched from the log in one go at most, whatever their size.
+const FETCH_ENTRIES: usize = 4096;
+
 /// Everything that can happen to the consensus core.
 #[derive(Debug)]
 pub enum Input {
@@ -134,8 +137,29 @@ struct PendingReads {
     counter: u64,
     /// Tickets that no request covers yet.
     fresh: Vec<u64>,
-    /// Requests on their way, by counter: when they were asked, and whom they serve.
-    asked: BTreeMap<u64, (u64, Vec<u64>)>,
+    /// Requests on their way, by counter: whom they serve. The answer to one serves those of all earlier ones, whose
+    /// readers came before it was asked.
+    asked: BTreeMap<u64, Vec<u64>>,
+    /// The tick of the last request.
+    asked_at: u64,
+    /// Whether the requests on their way are to be repeated.
+    repeat: bool,
+    /// The tick at which raft refused a request, if it was the last.
+    refused_at: Option<u64>,
+}
+
+impl PendingReads {
+    /// Whether there is something to ask.
+    fn wants_to_ask(&self) -> bool {
+        self.repeat || !self.fresh.is_empty()
+    }
+
+    /// The tickets that the answer to request `counter` serves; `None` if they are served already.
+    fn answered(&mut self, counter: u64) -> Option<Vec<u64>> {
+        let later = self.asked.split_off(&(counter + 1));
+        let served = std::mem::replace(&mut self.asked, later);
+        (!served.is_empty()).then(|| served.into_values().flatten().collect())
+    }
 }
 
 impl ConsensusCore {
@@ -176,8 +200,8 @@ impl ConsensusCore {
         for input in inputs.drain(..) {
             self.take(input, out)?;
         }
-        self.ask_for_reads();
         loop {
+            self.ask_for_reads();
             while self.node.has_ready() {
                 let ready = self.node.ready();
                 self.route(ready, out);
@@ -186,7 +210,9 @@ impl ConsensusCore {
                 }
             }
             self.note_standing();
-            if !self.campaign_if_alone() && !self.propose_parked(out) {
+            let refused = self.reads.refused_at == Some(self.ticks);
+            let asks = self.standing.leader != 0 && self.reads.wants_to_ask() && !refused;
+            if !asks && !self.campaign_if_alone() && !self.propose_parked(out) {
                 return Ok(());
             }
         }
@@ -214,11 +240,8 @@ impl ConsensusCore {
     fn tick(&mut self) {
         self.ticks += 1;
         self.node.tick();
-        let due = self.ticks.saturating_sub(READ_RETRY_TICKS);
         let reads = &mut self.reads;
-        while let Some(oldest) = reads.asked.first_entry().filter(|oldest| oldest.get().0 <= due) {
-            reads.fresh.extend(oldest.remove().1);
-        }
+        reads.repeat |= !reads.asked.is_empty() && self.ticks >= reads.asked_at + READ_RETRY_TICKS;
     }
 
     fn propose(&mut self, id: u64, command: Bytes, out: &mut Outputs) {
@@ -254,15 +277,20 @@ impl ConsensusCore {
 
     /// One request covers every reader that came since the last one.
     fn ask_for_reads(&mut self) {
-        if self.reads.fresh.is_empty() || self.standing.leader == 0 {
+        if self.standing.leader == 0 || !self.reads.wants_to_ask() {
             return;
         }
-        let id = ReadId { node: self.id, boot: self.boot, counter: self.reads.counter + 1 };
-        if self.node.read_index(id).is_ok() {
-            self.reads.counter = id.counter;
-            let tickets = std::mem::take(&mut self.reads.fresh);
-            self.reads.asked.insert(id.counter, (self.ticks, tickets));
-        }
+        let reads = &mut self.reads;
+        let id = ReadId { node: self.id, boot: self.boot, counter: reads.counter + 1 };
+        // A member that cannot ask now has the next try at the next tick.
+        reads.refused_at = if self.node.read_index(id).is_ok() {
+            reads.counter = id.counter;
+            reads.asked.insert(id.counter, std::mem::take(&mut reads.fresh));
+            (reads.asked_at, reads.repeat) = (self.ticks, false);
+            None
+        } else {
+            Some(self.ticks)
+        };
     }
 
     fn persisted(&mut self, batch: Persisted) -> Result<(), Fault> {
@@ -290,14 +318,15 @@ impl ConsensusCore {
         out.apply.extend(ready.apply);
         for read in ready.reads {
             if (read.id.node, read.id.boot) == (self.id, self.boot)
-                && let Some((_, tickets)) = self.reads.asked.remove(&read.id.counter)
+                && let Some(tickets) = self.reads.answered(read.id.counter)
             {
                 out.reads.push((read.index, tickets));
             }
         }
         for fetch in ready.fetch {
             let storage = self.node.storage();
-            let positions = (fetch.low..fetch.high).map_while(|index| storage.position(index)).collect();
+            let wanted = (fetch.low..fetch.high).take(FETCH_ENTRIES);
+            let positions = wanted.map_while(|index| storage.position(index)).collect();
             out.fetch.push(FetchJob::new(fetch, positions));
         }
     }

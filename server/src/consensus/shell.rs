@@ -30,7 +30,7 @@ use ketch_raft::{Apply, StorageError};
 use ketch_wal::{Position, Wal};
 
 use super::core::{Applied, ConsensusCore, Input, Outputs};
-use super::persist::{self, FetchJob, LogWriter, PersistJob};
+use super::persist::{self, FetchJob, LogFault, LogWriter, PersistJob};
 use crate::apply::core::{Answered, ApplyCore};
 use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
@@ -309,9 +309,12 @@ impl Driver {
     fn run_fetches(&self) -> bool {
         let mut worked = false;
         for job in self.fetch_queue.take() {
-            let entries =
-                persist::fetch(&self.wal, &job).map_err(|fault| StorageError::Failed(fault.to_string()));
-            self.inbox.push(Input::Fetched { token: job.token, entries });
+            let fetched = if job.positions.is_empty() {
+                Err(StorageError::Compacted)
+            } else {
+                persist::fetch(&self.wal, &job).map_err(fetch_error)
+            };
+            self.inbox.push(Input::Fetched { token: job.token, entries: fetched });
             worked = true;
         }
         worked && self.run_consensus()
@@ -449,5 +452,13 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+fn fetch_error(fault: LogFault) -> StorageError {
+    match fault {
+        // Purged since it was asked for: a follower that needs it gets a snapshot.
+        LogFault::Wal(ketch_wal::Error::Purged { .. }) => StorageError::Compacted,
+        fault => StorageError::Failed(fault.to_string()),
     }
 }

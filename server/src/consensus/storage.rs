@@ -51,6 +51,12 @@ impl LogStorage {
         }
     }
 
+    /// Index and term of what lies before the first entry.
+    #[must_use]
+    pub fn before(&self) -> (Index, Term) {
+        self.before
+    }
+
     /// Appends durable entries with their places; an entry at or below the last index replaces the tail from
     /// there. Entries below the first index are passed over (they are purged).
     ///
