@@ -37,14 +37,7 @@ impl Probe for MemberProbe {
 
     fn alarms(&self) -> Vec<Alarm> {
         let alarms = self.api.shared.alarms();
-        alarms
-            .iter()
-            .map(|alarm| match AlarmType::try_from(alarm.alarm) {
-                Ok(AlarmType::Nospace) => Alarm::NoSpace,
-                Ok(AlarmType::Corrupt) => Alarm::Corrupt,
-                Ok(AlarmType::None) | Err(_) => Alarm::Unknown(alarm.alarm),
-            })
-            .collect()
+        alarms.iter().map(|alarm| name_of(alarm.alarm)).collect()
     }
 
     fn versions(&self) -> Versions {
@@ -64,6 +57,14 @@ impl Probe for MemberProbe {
             self.api.barrier.pass(deadline).await.map_err(|error| ApiError::from(error).to_string())?;
             self.serializable_read().await
         })
+    }
+}
+
+fn name_of(alarm: i32) -> Alarm {
+    match AlarmType::try_from(alarm) {
+        Ok(AlarmType::Nospace) => Alarm::NoSpace,
+        Ok(AlarmType::Corrupt) => Alarm::Corrupt,
+        Ok(AlarmType::None) | Err(_) => Alarm::Unknown(alarm),
     }
 }
 
@@ -90,6 +91,8 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, hub: WatchHub)
         let (watchers, late) = hub.watchers();
         metrics.watchers.set_unsigned(watchers as u64);
         metrics.slow_watchers.set_unsigned(late as u64);
+        let alarms = shared.alarms();
+        metrics.set_alarms(alarms.iter().map(|alarm| (name_of(alarm.alarm).name(), alarm.member_id)));
         let view = shared.reader.view();
         metrics.current_revision.set(view.revision());
         metrics.compact_revision.set(view.compacted());

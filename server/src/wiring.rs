@@ -71,7 +71,8 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let metrics = Arc::new(Metrics::new());
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
     let shared = Arc::new(Shared::new(identity.member_id, identity.cluster_id, applier.store().reader()));
-    let driver = Arc::new(Driver::new(core, log, applier, Arc::clone(&shared), Arc::clone(&metrics)));
+    let driver = Driver::new(core, log, applier, Arc::clone(&shared), Arc::clone(&metrics));
+    let driver = Arc::new(driver.warn_of_slow_batches(config.warning_apply_duration));
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = start_threads(&driver, &watches, config, &stop_threads)?;
 

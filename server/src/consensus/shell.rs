@@ -64,6 +64,8 @@ pub struct Driver {
     at_index: AppliedWaiters,
     drive_thread: Sleeper,
     stopping: AtomicBool,
+    /// A batch that takes longer to apply is logged and counted.
+    slow_apply: Duration,
     /// Whether the last sync was so quick that a caller may spend the next one's time itself.
     sync_is_quick: AtomicBool,
     stopped: OnceLock<Stopped>,
@@ -105,10 +107,17 @@ impl Driver {
             at_index: AppliedWaiters::default(),
             drive_thread: Sleeper::default(),
             stopping: AtomicBool::new(false),
+            slow_apply: Duration::MAX,
             sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
             on_stop: tokio::sync::Notify::new(),
         }
+    }
+
+    /// Warns of batches that take longer than `limit` to apply.
+    #[must_use]
+    pub fn warn_of_slow_batches(self, limit: Duration) -> Driver {
+        Driver { slow_apply: limit, ..self }
     }
 
     /// What the member publishes about itself.
@@ -275,6 +284,13 @@ impl Driver {
         before.map_or(Ok(()), |position| self.wal.purge_before(position))
     }
 
+    fn note_slow_batch(&self, took: Duration) {
+        if took > self.slow_apply {
+            self.metrics.slow_apply.inc();
+            tracing::warn!(?took, expected = ?self.slow_apply, "apply request took too long");
+        }
+    }
+
     fn wake_readers(&self) {
         for ticket in self.at_index.reached(self.shared.applied()) {
             self.reads.complete(ticket, ());
@@ -326,7 +342,9 @@ impl Driver {
             return false;
         }
         let Some(mut applier) = try_lock(&self.applier) else { return false };
+        let watch = Stopwatch::start();
         let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.metrics);
+        self.note_slow_batch(watch.elapsed());
         let answers = match done {
             Ok((answers, inputs)) => {
                 // Published and handed over in order: before the applier can be taken by somebody else.

@@ -12,6 +12,7 @@ mod render;
 mod rpc_layer;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Metrics {
     pub is_learner: Gauge,
     /// `etcd_server_leader_changes_seen_total`.
     pub leader_changes_seen: Counter,
+    /// `etcd_server_slow_apply_total`: batches of commands that took longer than the flag allows.
+    pub slow_apply: Counter,
     /// `etcd_server_quota_backend_bytes`.
     pub quota_bytes: Gauge,
     /// `etcd_mvcc_db_total_size_in_bytes`.
@@ -88,6 +91,7 @@ pub struct Metrics {
     pub(crate) health_success: Counter,
     pub(crate) health_failures: Counter,
     pub(crate) checks: [(&'static str, &'static str, CheckCounts); 5],
+    alarms: Mutex<BTreeMap<(String, String), bool>>,
     server_id: OnceLock<String>,
     cluster_version: Mutex<Option<String>>,
     refresh: OnceLock<Refresh>,
@@ -123,6 +127,7 @@ impl Metrics {
             put: Counter::default(),
             delete: Counter::default(),
             txn: Counter::default(),
+            slow_apply: Counter::default(),
             quota_bytes: Gauge::default(),
             db_total_bytes: Gauge::default(),
             db_in_use_bytes: Gauge::default(),
@@ -143,6 +148,7 @@ impl Metrics {
                 check("readyz", "linearizable_read"),
                 check("readyz", "non_learner"),
             ],
+            alarms: Mutex::default(),
             server_id: OnceLock::new(),
             cluster_version: Mutex::new(None),
             refresh: OnceLock::new(),
@@ -152,6 +158,13 @@ impl Metrics {
     /// Shows the member's id. Later calls change nothing: a process is one member.
     pub fn set_server_id(&self, id: u64) {
         let _ = self.server_id.set(format!("{id:x}"));
+    }
+
+    /// Shows these alarms, by type and the member they are about, as raised, and all that were shown before as lowered.
+    pub fn set_alarms(&self, raised: impl IntoIterator<Item = (String, u64)>) {
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.values_mut().for_each(|raised| *raised = false);
+        alarms.extend(raised.into_iter().map(|(alarm, member)| ((alarm, format!("{member:x}")), true)));
     }
 
     /// Shows the cluster version by its first two numbers: `3.7.0` as `3.7`.

@@ -44,6 +44,7 @@ fn store(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_debugging_mvcc_compact_revision", compacted, &metrics.compact_revision);
     page.gauge("etcd_debugging_mvcc_current_revision", "Current revision", &metrics.current_revision);
     page.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist", &metrics.keys);
+    alarms(page, metrics);
     page.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
         "Bytes that the store takes on disk",
@@ -61,6 +62,17 @@ fn watches(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that are behind", &metrics.slow_watchers);
     page.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams", &metrics.watch_streams);
     page.gauge("etcd_debugging_mvcc_watcher_total", "Watches on all streams", &metrics.watchers);
+}
+
+fn alarms(page: &mut Page, metrics: &Metrics) {
+    let alarms = metrics.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+    if alarms.is_empty() {
+        return;
+    }
+    let mut family = page.family("etcd_debugging_server_alarms", "gauge", "1 if an alarm is raised");
+    for ((alarm, member), raised) in alarms.iter() {
+        family.sample(&[("alarm_type", alarm), ("server_id", member)], u8::from(*raised));
+    }
 }
 
 /// What was done to the store. Ranges are those that answered an RPC, and those inside transactions.
@@ -98,6 +110,8 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
     page.counter("etcd_server_proposals_failed_total", "Proposals that failed", &metrics.proposals_failed);
     page.gauge("etcd_server_proposals_pending", "Proposals not answered yet", &metrics.proposals_pending);
     page.gauge("etcd_server_quota_backend_bytes", "Space quota of the store in bytes", &metrics.quota_bytes);
+    let slow = "Batches of commands that took too long to apply";
+    page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);
 }
 
 fn health(page: &mut Page, metrics: &Metrics) {
@@ -138,8 +152,12 @@ mod tests {
         metrics.on_scrape(|metrics| metrics.has_leader.set_bool(true));
         metrics.set_server_id(0x2e);
         metrics.set_cluster_version("3.7.0");
+        metrics.set_alarms([("CORRUPT".to_owned(), 9)]);
+        metrics.set_alarms([("NOSPACE".to_owned(), 0x2e)]);
         let page = metrics.render();
         for line in [
+            "etcd_debugging_server_alarms{alarm_type=\"CORRUPT\",server_id=\"9\"} 0",
+            "etcd_debugging_server_alarms{alarm_type=\"NOSPACE\",server_id=\"2e\"} 1",
             "etcd_server_has_leader 1",
             "etcd_server_id{server_id=\"2e\"} 1",
             "etcd_cluster_version{cluster_version=\"3.7\"} 1",
@@ -177,6 +195,7 @@ mod tests {
             gauge.set(1);
         }
         metrics.count_applied(&[]);
+        metrics.set_alarms([("NOSPACE".to_owned(), 1)]);
         metrics.set_server_id(1);
         metrics.set_cluster_version("3.7");
         let page = metrics.render();

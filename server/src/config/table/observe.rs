@@ -63,7 +63,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::NoEffect("slow commands are not logged yet"),
+        Status::Differs("commands are measured by the batch, not one by one"),
         "warning-apply-duration",
         Kind::Duration,
         "100ms",
