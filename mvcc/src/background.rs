@@ -19,6 +19,9 @@ pub(crate) struct State {
     pub(crate) rewriter: Rewriter,
     /// The log's byte counter at the last sync.
     synced_bytes: u64,
+    /// How often work beside the store was given up, and for how many steps it rests.
+    postponed: u64,
+    pause: u32,
 }
 
 /// A handle to a store's blocking duties, for a thread beside the writer's. Clones are handles to the same store.
@@ -61,11 +64,21 @@ impl Background {
     /// Writes a checkpoint now and waits for it, so that the next start has nothing to replay.
     ///
     /// # Errors
-    /// A [`Fault`] of the disk.
+    /// A [`Fault`] of the disk. When it is about the checkpoint's own file the store goes on as if nothing had been tried.
     pub fn checkpoint(&self) -> Result<(), Fault> {
         self.shared.check()?;
         let mut state = lock(&self.shared.background);
-        state.checkpoint(&self.shared).map_err(|fault| self.shared.fail(fault))
+        let Err(fault) = state.checkpoint(&self.shared) else { return Ok(()) };
+        match state.checkpoints.give_up(&self.shared, fault.clone()) {
+            Ok(()) => Err(fault),
+            Err(fault) => Err(self.shared.fail(fault)),
+        }
+    }
+
+    /// How often a checkpoint or a rewrite was given up, to be tried again later, because its file could not be written: a
+    /// disk without room, most likely. Counted since the store was opened.
+    pub fn postponed(&self) -> u64 {
+        lock(&self.shared.background).postponed
     }
 }
 
@@ -85,13 +98,41 @@ impl State {
         }
         let mut more = self.dismantle(shared, budget);
         more |= self.write_back(shared)?;
-        // A checkpoint takes the marks of the dead as they are between two searches.
-        if !self.checkpoints.begin_if_due(shared, &self.scan, &self.rewriter)? {
-            more |= self.scan.step(shared, budget)? == Progress::More;
+        more |= self.scan.step(shared, budget)? == Progress::More;
+        if self.pause > 0 {
+            self.pause -= 1;
+            return Ok(if more { Progress::More } else { Progress::Idle });
         }
-        more |= self.checkpoints.step(shared, budget)? == Progress::More;
-        more |= self.rewriter.step(shared, &self.checkpoints, budget)? == Progress::More;
+        match self.write_beside(shared, budget) {
+            Ok(some) => more |= some,
+            Err(fault) => self.postpone(shared, fault)?,
+        }
         Ok(if more { Progress::More } else { Progress::Idle })
+    }
+
+    /// What is written beside the store, to take the place of something once it is complete.
+    fn write_beside(&mut self, shared: &Shared, budget: usize) -> Result<bool, Fault> {
+        self.checkpoints.begin_if_due(shared, &self.scan, &self.rewriter)?;
+        let saving = self.checkpoints.step(shared, budget)? == Progress::More;
+        // A rewrite that ended before the checkpoint would take away the segments whose marks that one has noted.
+        let rewriting = (self.rewriter.is_busy() || !self.checkpoints.is_making())
+            && self.rewriter.step(shared, &self.checkpoints, budget)? == Progress::More;
+        Ok(saving || rewriting)
+    }
+
+    /// A full disk, or a file that cannot be written, costs the work on that file and nothing else: it is begun again later.
+    /// Any other fault is handed back.
+    fn postpone(&mut self, shared: &Shared, fault: Fault) -> Result<(), Fault> {
+        const PAUSE_MIN: u32 = 16;
+        const PAUSE_MAX: u32 = 1024;
+        if fault.left_the_log_alone() {
+            self.rewriter = Rewriter::default();
+        } else {
+            self.checkpoints.give_up(shared, fault)?;
+        }
+        self.postponed += 1;
+        self.pause = (PAUSE_MIN << self.postponed.min(6)).min(PAUSE_MAX);
+        Ok(())
     }
 
     fn checkpoint(&mut self, shared: &Shared) -> Result<(), Fault> {
@@ -99,6 +140,7 @@ impl State {
         while self.scan.at_rest().is_none() {
             self.scan.step(shared, BUDGET)?;
         }
+        self.rewriter = Rewriter::default();
         self.checkpoints.begin(shared, &self.scan)?;
         while self.checkpoints.step(shared, BUDGET)? == Progress::More {}
         Ok(())

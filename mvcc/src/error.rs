@@ -66,6 +66,18 @@ impl Fault {
         move |source| Fault::new(FaultKind::Io { doing, path: path.to_owned(), source })
     }
 
+    /// Whether it is the disk's refusal of one file, and this is the file.
+    pub(crate) fn is_of_file(&self, file: &Path) -> bool {
+        matches!(&*self.0, FaultKind::Io { path, .. } if path == file)
+    }
+
+    /// Whether the log refused something and is as it was before.
+    pub(crate) fn left_the_log_alone(&self) -> bool {
+        use ketch_wal::Error;
+        let FaultKind::Log { source, .. } = &*self.0 else { return false };
+        matches!(source, Error::Io { .. } | Error::NotReplaceable { .. })
+    }
+
     /// What it is about.
     pub fn kind(&self) -> &FaultKind {
         &self.0

@@ -118,6 +118,7 @@ impl View {
         let (root, at) = self.root_for(revision)?;
         Ok(Iter {
             root,
+            _view: Arc::clone(&self.root),
             values: self.values.clone(),
             at,
             next: Some(range.start().to_vec()),
@@ -150,6 +151,8 @@ impl View {
 #[derive(Debug)]
 pub struct Iter {
     root: Arc<Root>,
+    /// Keeps what the view may read; the root read from may be one of a later compaction point.
+    _view: Arc<Root>,
     values: Values,
     at: i64,
     range: KeyRange,

@@ -23,7 +23,7 @@ use crate::tables::TableId;
 use crate::types::Applied;
 
 /// The folder of the revision log inside the store's.
-const LOG: &str = "log";
+pub(crate) const LOG: &str = "log";
 
 /// See [`Store::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
@@ -42,10 +42,11 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         disk.create_dir_all(dir).map_err(io)?;
     }
-    let loaded = checkpoint::load::load(&*disk, dir)?;
+    // What is no checkpoint of ours is refused before anything is touched; it is read when the log's lock is held.
+    checkpoint::load::check(&*disk, dir)?;
     let wal_options = ketch_wal::Options {
         segment_bytes: ketch_wal::SEGMENT_BYTES_MAX,
-        spare_segments: 0,
+        spare_segments: 1, // header only: sealing need not wait for a new file to be durable
         zero_fill: false,
         manual_rotation: true,
         metadata: options.metadata.clone(),
@@ -56,6 +57,11 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
     };
     let opened = Wal::open(Arc::clone(&disk), &dir.join(LOG), wal_options).map_err(OpenError::Log)?;
     let wal = opened.wal;
+    if !options.read_only {
+        // One that was being written when the store ended; the next one would do so, too.
+        let _ = disk.remove(&dir.join(checkpoint::TEMPORARY));
+    }
+    let loaded = checkpoint::load::load(&*disk, dir)?;
     let checkpoint_end = loaded.as_ref().map_or(Position::START, |loaded| loaded.header.end);
     if wal.end() < checkpoint_end {
         let reason = format!("the log ends at {}, before the checkpoint's {checkpoint_end}", wal.end());
@@ -114,19 +120,41 @@ fn replay(log: &Log, state: &mut State, from: Position) -> Result<(), OpenError>
     let set = log.set();
     let open: Vec<&Arc<Segment>> = set.segments().iter().filter(|segment| !segment.is_sealed()).collect();
     let infos = log.wal.segments();
+    // Segments that were rewritten have greater numbers than some that follow them: the order is the list's.
+    let place = |position: Position| {
+        let at = infos.iter().position(|info| info.id == position.segment());
+        (at, position.offset())
+    };
+    if from != Position::START && place(from).0.is_none() {
+        let rule = "the segment a checkpoint ends in is part of the log";
+        return Err(OpenError::Fault(Fault::new(FaultKind::Misuse { rule })));
+    }
     let first_open = infos.iter().find(|info| open.iter().any(|segment| segment.id() == info.id));
-    let start = first_open.map_or(from, |info| info.first.min(from));
+    let start = match first_open {
+        Some(info) if place(info.first) < place(from) => info.first,
+        _ => from,
+    };
+    let (from_segment, mut behind) = (from.segment(), from == Position::START);
     for next in log.wal.iter(start) {
         let next = next.map_err(|error| OpenError::Fault(Fault::log("read the revision log")(error)))?;
         let change = Change::decode(next.kind, &next.data);
         if let Some(change) = &change {
             index_row(&open, &next, change)?;
         }
-        if next.position >= from {
+        // Once the walk is behind the checkpoint it stays there.
+        behind = behind
+            || (next.position.segment() == from_segment && next.position >= from)
+            || (place(next.position).0 > place(from).0);
+        if behind {
             apply(state, &next, change)?;
         }
     }
     Ok(())
+}
+
+/// What a record takes up in the log, roughly: it is for deciding what to rewrite.
+fn frame_bytes(record: &Record) -> u64 {
+    record.data.len().next_multiple_of(8) as u64 + 16
 }
 
 /// Adds a row to the table of contents of a segment that has no footer yet.
@@ -134,7 +162,7 @@ fn index_row(open: &[&Arc<Segment>], next: &Record, change: &Change) -> Result<(
     let id: SegmentId = next.position.segment();
     let row = Row { revision: change.revision, offset: next.position.offset() as u32 };
     match open.iter().find(|segment| segment.id() == id).map(|segment| segment.rows()) {
-        Some(Rows::Active(rows)) if !rows.push(row) => Err(malformed("segment", next)),
+        Some(Rows::Active(rows)) if !rows.push(row, frame_bytes(next)) => Err(malformed("segment", next)),
         _ => Ok(()),
     }
 }
@@ -217,9 +245,9 @@ impl State {
         let compacted = self.compacted;
         self.tree.upsert(fields.key, |old| {
             previous = old.map(|old| old.revision).unwrap_or_default();
-            let head = next_head(old, change.revision, put, compacted);
+            let (head, marks) = next_head(old, change.revision, put, compacted);
             version = head.version;
-            head
+            (head, marks)
         });
         if !put {
             let key = bytes::Bytes::copy_from_slice(fields.key);

@@ -17,11 +17,23 @@ pub(crate) struct Ring {
     /// Most recently used last.
     lists: VecDeque<Arc<Root>>,
     lists_max: usize,
+    /// That of the compaction point in force: all roots kept here are of it, so that none holds compaction up.
+    epoch: Arc<Epoch>,
 }
 
 impl Ring {
-    pub(crate) fn new(spaced_max: usize, spacing: i64, lists_max: usize) -> Ring {
-        Ring { spaced: VecDeque::new(), spaced_max, spacing, lists: VecDeque::new(), lists_max }
+    pub(crate) fn new(spaced_max: usize, spacing: i64, lists_max: usize, epoch: Arc<Epoch>) -> Ring {
+        Ring { spaced: VecDeque::new(), spaced_max, spacing, lists: VecDeque::new(), lists_max, epoch }
+    }
+
+    /// The root as one of the compaction point in force; `None` when that forbids to read it.
+    fn renewed(&self, root: &Arc<Root>) -> Option<Arc<Root>> {
+        if Arc::ptr_eq(&root.epoch, &self.epoch) {
+            return Some(Arc::clone(root));
+        }
+        let compacted = self.epoch.compacted;
+        let renewed = || Root { compacted, epoch: Arc::clone(&self.epoch), ..Root::clone(root) };
+        (root.revision >= compacted).then(|| Arc::new(renewed()))
     }
 
     /// Keeps `root` when enough revisions lie behind the last one kept; returns the one that had to go.
@@ -44,7 +56,8 @@ impl Ring {
             self.lists.extend(known);
             return None;
         }
-        self.lists.push_back(Arc::clone(root));
+        // The list may have begun before a compaction that is in force by now.
+        self.lists.extend(self.renewed(root));
         if self.lists.len() > self.lists_max { self.lists.pop_front() } else { None }
     }
 
@@ -63,20 +76,11 @@ impl Ring {
     }
 
     /// Moves the kept roots over to a new compaction point; returns those that nobody may read any more.
-    pub(crate) fn compacted(&mut self, compacted: i64, epoch: &Arc<Epoch>) -> Vec<Arc<Root>> {
-        let mut gone = Vec::new();
-        for roots in [&mut self.spaced, &mut self.lists] {
-            for root in std::mem::take(roots) {
-                if root.revision >= compacted {
-                    roots.push_back(Arc::new(Root {
-                        compacted,
-                        epoch: Arc::clone(epoch),
-                        ..(*root).clone()
-                    }));
-                }
-                gone.push(root);
-            }
-        }
-        gone
+    pub(crate) fn compacted(&mut self, epoch: &Arc<Epoch>) -> Vec<Arc<Root>> {
+        self.epoch = Arc::clone(epoch);
+        let (spaced, lists) = (std::mem::take(&mut self.spaced), std::mem::take(&mut self.lists));
+        self.spaced = spaced.iter().filter_map(|root| self.renewed(root)).collect();
+        self.lists = lists.iter().filter_map(|root| self.renewed(root)).collect();
+        spaced.into_iter().chain(lists).collect()
     }
 }

@@ -125,12 +125,14 @@ impl Shared {
         physical: Physical,
     ) -> Shared {
         let hub = Hub::new(root.revision, &options);
+        let epoch = Arc::clone(&root.epoch);
+        let ring = Ring::new(options.ring_roots, options.ring_revisions, options.open_lists, epoch);
         let epochs = VecDeque::from([Arc::downgrade(&root.epoch)]);
         Shared {
             disk,
             dir,
             log,
-            ring: Mutex::new(Ring::new(options.ring_roots, options.ring_revisions, options.open_lists)),
+            ring: Mutex::new(ring),
             options,
             hub,
             root: Cell::new(root),

@@ -10,7 +10,8 @@ use crate::background::Background;
 use crate::compaction;
 use crate::error::{CompactError, Fault, OpenError};
 use crate::hash;
-use crate::index::{Head, Tree};
+use crate::index::marks::{Mark, STRIDE};
+use crate::index::{Entry, Head, Marks, Tree};
 use crate::log::record::{self, Change, Commit};
 use crate::options::Options;
 use crate::planted::{Bug, planted};
@@ -295,7 +296,7 @@ impl State {
         if root.compacted != self.root.compacted {
             root.epoch = Arc::new(Epoch { compacted: root.compacted });
             lock(&shared.epochs).push_back(Arc::downgrade(&root.epoch));
-            let gone = lock(&shared.ring).compacted(root.compacted, &root.epoch);
+            let gone = lock(&shared.ring).compacted(&root.epoch);
             shared.let_go(gone.into_iter().filter_map(Arc::into_inner).map(|root| root.tree));
         }
         let root = Arc::new(root);
@@ -353,22 +354,18 @@ impl crate::shared::Totals {
     }
 }
 
-/// The head that follows `old` when a key changes at `revision`.
-pub(crate) fn next_head(old: Option<&Head>, revision: Revision, put: bool, compacted: i64) -> Head {
-    use crate::index::Marks;
-    use crate::index::marks::{Mark, STRIDE};
-    let mut head = match old {
-        Some(old) => Head { since_mark: old.since_mark + 1, ..old.clone() },
-        None => Head::default(),
-    };
+/// The head that follows `old` when a key changes at `revision`; and its marks, when they change.
+pub(crate) fn next_head(
+    old: Option<Entry<'_>>,
+    revision: Revision,
+    put: bool,
+    compacted: i64,
+) -> (Head, Option<Marks>) {
+    let mut head = old.map_or(Head::default(), |old| Head { since_mark: old.since_mark + 1, ..old.head });
+    let mut marks = None;
     if head.since_mark >= STRIDE {
         head.since_mark = 0;
-        let marks = head.marks.as_ref().map(|marks| &marks.0);
-        // Marks below the compaction point are of no use; a history that is half of them is rebuilt.
-        let stale = marks.is_some_and(|marks| marks.depth() > 64 && marks.is_mostly_below(compacted));
-        let rebuilt =
-            if stale { marks.and_then(|m| Mark::rebuild(&m.above(compacted))) } else { marks.cloned() };
-        head.marks = Some(Marks(Mark::push(rebuilt.as_ref(), revision)));
+        marks = Some(next_marks(old.and_then(|old| old.marks), revision, compacted));
     }
     head.revision = revision;
     let stays = planted(Bug::TombstoneStaysLive) && head.version > 2;
@@ -379,5 +376,14 @@ pub(crate) fn next_head(old: Option<&Head>, revision: Revision, put: bool, compa
     } else {
         head.version += 1;
     }
-    head
+    (head, marks)
+}
+
+fn next_marks(old: Option<&Marks>, revision: Revision, compacted: i64) -> Marks {
+    // Marks below the compaction point are of no use; a history that is half of them is rebuilt.
+    let stale = old.filter(|marks| marks.depth() > 64 && marks.is_mostly_below(compacted));
+    match stale {
+        Some(stale) => Mark::push(Mark::rebuild(&stale.above(compacted)).as_ref(), revision),
+        None => Mark::push(old, revision),
+    }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::encoding::Fields;
 use crate::error::Fault;
-use crate::index::Head;
+use crate::index::Entry;
 use crate::log::record::{CREATE, DELETE};
 use crate::planted::{Bug, planted};
 use crate::revision::Revision;
@@ -58,7 +58,7 @@ impl<'a> Snapshot<'a> {
     ///
     /// A head at or below the revision answers by itself. Otherwise the walk goes back through the key's history, from
     /// the oldest mark above the revision.
-    pub(crate) fn visible(&self, key: &[u8], head: &Head) -> Result<Option<Version>, Fault> {
+    pub(crate) fn visible(&self, key: &[u8], head: Entry<'_>) -> Result<Option<Version>, Fault> {
         let found = |revision, create_revision, version, wire| {
             let key = if self.keys { Bytes::copy_from_slice(key) } else { Bytes::new() };
             Some(Version { key, revision, create_revision, version, wire })
@@ -73,7 +73,7 @@ impl<'a> Snapshot<'a> {
         {
             return Ok(None); // the first version of a key never seen before
         }
-        let mark = head.marks.as_ref().and_then(|marks| marks.0.oldest_above(self.at));
+        let mark = head.marks.and_then(|marks| marks.oldest_above(self.at));
         let mut change = self.values.read(mark.unwrap_or(head.revision))?;
         while change.previous.main > self.at {
             change = self.values.read(change.previous)?;

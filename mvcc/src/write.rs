@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use crate::encoding::{self, Fields};
 use crate::error::{Fault, ReadError};
-use crate::index::Head;
+use crate::index::Entry;
 use crate::log::record::{CREATE, Change, DELETE, UPDATE};
 use crate::planted::{Bug, planted};
 use crate::read::View;
 use crate::revision::Revision;
-use crate::shared::Values;
+use crate::shared::{Epoch, Values};
 use crate::store::{Store, next_head};
 use crate::types::{KeyRange, KeyValue, Query, RangeResult};
 
@@ -27,11 +27,13 @@ pub struct WriteTxn<'a> {
     subs: u32,
 }
 
-/// A version that a change replaced, read when asked for.
+/// A version that a change replaced, read when asked for. Holding it delays the dropping of compacted data.
 #[derive(Clone, Debug)]
 pub struct Previous {
     values: Values,
     revision: Revision,
+    /// Keeps compaction from dropping it.
+    _epoch: Arc<Epoch>,
 }
 
 impl Previous {
@@ -109,9 +111,9 @@ impl<'a> WriteTxn<'a> {
         let (mut before, mut create_revision, mut version) = (None, 0, 0);
         self.store.state.tree.upsert(key, |old| {
             before = old.map(|old| (old.revision, old.is_live()));
-            let head = next_head(old, revision, true, compacted);
+            let (head, marks) = next_head(old, revision, true, compacted);
             (create_revision, version) = (head.create_revision, head.version);
-            head
+            (head, marks)
         });
         let fields = Fields { key, create_revision, mod_revision: self.main, version, value, lease };
         let live = before.is_some_and(|(_, live)| live);
@@ -142,7 +144,7 @@ impl<'a> WriteTxn<'a> {
 
     fn live_keys(&self, range: &KeyRange) -> Vec<(Bytes, Revision)> {
         let tree = &self.store.state.tree;
-        let found = |(key, head): (&[u8], &Head)| (Bytes::copy_from_slice(key), head.revision);
+        let found = |(key, head): (&[u8], Entry<'_>)| (Bytes::copy_from_slice(key), head.revision);
         match range {
             KeyRange::Single(key) => tree
                 .get(key)
@@ -187,6 +189,7 @@ impl<'a> WriteTxn<'a> {
     fn previous(&self, revision: Revision) -> Previous {
         let shared = Arc::clone(&self.store.shared);
         let pending = Some(Arc::clone(&self.store.state.pending));
-        Previous { values: Values { shared, pending }, revision }
+        let _epoch = Arc::clone(&self.store.state.root.epoch);
+        Previous { values: Values { shared, pending }, revision, _epoch }
     }
 }

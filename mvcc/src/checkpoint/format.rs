@@ -12,7 +12,7 @@ use ketch_wal::{Position, SegmentId};
 use crate::compaction::Physical;
 use crate::encoding::{put_prefixed, put_varint, take_bytes, take_varint};
 use crate::index::marks::Mark;
-use crate::index::{Head, Marks};
+use crate::index::{Entry, Head, Marks};
 use crate::log::segment::Dead;
 use crate::revision::Revision;
 use crate::shared::Totals;
@@ -138,14 +138,14 @@ pub(crate) fn take_table_entry(rest: &mut &[u8]) -> Option<(Bytes, Bytes)> {
 }
 
 /// Appends one entry of a KEYS chunk.
-pub(crate) fn encode_key(key: &[u8], head: &Head, out: &mut Vec<u8>) {
+pub(crate) fn encode_key(key: &[u8], head: Entry<'_>, out: &mut Vec<u8>) {
     put_prefixed(key, out);
     put_varint(head.revision.main as u64, out);
     put_varint(u64::from(head.revision.sub), out);
     put_varint(head.version as u64, out);
     put_varint(head.create_revision as u64, out);
     put_varint(u64::from(head.since_mark), out);
-    let marks = head.marks.as_ref().map(|marks| marks.0.above(0)).unwrap_or_default();
+    let marks = head.marks.map(|marks| marks.above(0)).unwrap_or_default();
     put_varint(marks.len() as u64, out);
     for mark in marks {
         put_varint(mark.main as u64, out);
@@ -153,17 +153,17 @@ pub(crate) fn encode_key(key: &[u8], head: &Head, out: &mut Vec<u8>) {
     }
 }
 
-pub(crate) fn take_key<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Head)> {
+pub(crate) fn take_key<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Head, Option<Marks>)> {
     let key = take_bytes(rest)?;
     let revision = take_revision(rest)?;
     let version = take_varint(rest)? as i64;
     let create_revision = take_varint(rest)? as i64;
-    let since_mark = u32::try_from(take_varint(rest)?).ok()?;
+    let since_mark = u8::try_from(take_varint(rest)?).ok()?;
     let mut marks = None;
     for _ in 0..take_varint(rest)? {
         marks = Some(Mark::push(marks.as_ref(), take_revision(rest)?));
     }
-    Some((key, Head { revision, since_mark, create_revision, version, marks: marks.map(Marks) }))
+    Some((key, Head { revision, since_mark, create_revision, version }, marks))
 }
 
 fn take_revision(rest: &mut &[u8]) -> Option<Revision> {
@@ -194,20 +194,16 @@ mod tests {
     #[test]
     fn keys_and_their_marks_come_back_and_cuts_do_not() {
         let marks: Vec<Revision> = (1..40).map(|i| Revision::new(i, 0)).collect();
-        let head = Head {
-            revision: Revision::new(41, 3),
-            since_mark: 2,
-            create_revision: 1,
-            version: 41,
-            marks: Mark::rebuild(&marks).map(Marks),
-        };
+        let head = Head { revision: Revision::new(41, 3), since_mark: 2, create_revision: 1, version: 41 };
         let mut out = Vec::new();
-        encode_key(b"key", &head, &mut out);
+        encode_key(b"key", Entry { head, marks: Mark::rebuild(&marks).as_ref() }, &mut out);
         let mut rest = &out[..];
-        assert_eq!(take_key(&mut rest), Some((&b"key"[..], head)));
+        let (key, found, found_marks) = take_key(&mut rest).unwrap();
+        assert_eq!((key, found), (&b"key"[..], head));
+        assert_eq!(found_marks.unwrap().above(0), marks);
         assert!(rest.is_empty());
         for cut in 0..out.len() {
-            assert_eq!(take_key(&mut &out[..cut]), None);
+            assert!(take_key(&mut &out[..cut]).is_none());
         }
     }
 

@@ -36,6 +36,16 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Loaded>, OpenEr
     Chunks::new(&path, file)?.load().map(Some)
 }
 
+/// Refuses what is no checkpoint, or one of a version not known here.
+pub(crate) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(super::FILE);
+    match disk.open(&path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(OpenError::Io { path, source }),
+        Ok(file) => Chunks::new(&path, file).map(|_| ()),
+    }
+}
+
 struct Chunks<'a> {
     path: &'a Path,
     file: Arc<dyn DiskFile>,
@@ -121,11 +131,11 @@ impl<'a> Chunks<'a> {
                 format::KEYS => {
                     while !rest.is_empty() {
                         let entry = format::take_key(&mut rest);
-                        let (key, head) = entry.ok_or_else(|| self.damaged("a malformed key"))?;
+                        let (key, head, marks) = entry.ok_or_else(|| self.damaged("a malformed key"))?;
                         if !head.is_live() {
                             tombstones.push((head.revision.main, Bytes::copy_from_slice(key)));
                         }
-                        builder.push(key, head);
+                        builder.push(key, head, marks);
                         keys += 1;
                     }
                 }

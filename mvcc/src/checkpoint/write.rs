@@ -30,6 +30,9 @@ pub(crate) struct Checkpoints {
     /// The dead that the checkpoint in place knows: only these may be dropped.
     pub(crate) dead: HashMap<SegmentId, Dead>,
     making: Option<Making>,
+    /// The log's byte counter when the last one was begun, and how long it got.
+    begun_at: u64,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -59,37 +62,57 @@ impl Checkpoints {
             versions: header.written.versions,
             done: header.physical.done,
             dead,
-            making: None,
+            ..Checkpoints::default()
         }
     }
 
-    /// Begins a checkpoint when enough has happened since the last one. True while the search for the dead must wait,
-    /// because the checkpoint is taken between two searches.
+    pub(crate) fn is_making(&self) -> bool {
+        self.making.is_some()
+    }
+
+    /// Gives up the one in the making, if that is what `fault` is about: the one in place stays what it is, and the store
+    /// has lost nothing. Any other fault is handed back.
+    pub(crate) fn give_up(&mut self, shared: &Shared, fault: Fault) -> Result<(), Fault> {
+        let temporary = shared.dir.join(super::TEMPORARY);
+        if !fault.is_of_file(&temporary) {
+            return Err(fault);
+        }
+        self.making = None;
+        // Its space is given back if the disk lets us; else the next one, or the next start, does so.
+        let _ = shared.disk.remove(&temporary);
+        Ok(())
+    }
+
+    /// Begins a checkpoint when enough has happened since the last one, between two searches for the dead.
     pub(crate) fn begin_if_due(
         &mut self,
         shared: &Shared,
         scan: &Scan,
         rewriter: &Rewriter,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), Fault> {
         if self.making.is_some() || scan.at_rest().is_none() || rewriter.is_busy() {
-            return Ok(false);
+            return Ok(());
         }
         let root = shared.root.get();
         let tail = root.written.versions.saturating_sub(self.versions);
         let grown = tail >= shared.options.checkpoint_versions.max(root.tree.count().entries / 4);
+        // Tables, and values that are large, make a long tail of few versions.
+        let tail_bytes = shared.log.wal.stats().bytes.saturating_sub(self.begun_at);
+        let grown = grown || tail_bytes >= shared.options.segment_bytes.max(4 * self.bytes);
         // A finished search whose dead would be worth dropping needs a checkpoint that knows them.
         let found = scan.at_rest().is_some_and(|physical| physical.done > self.done)
             && Rewriter::is_worthwhile(shared, |segment| segment.dead().count);
         if grown || found {
             self.begin(shared, scan)?;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Begins a checkpoint of the newest root.
     pub(crate) fn begin(&mut self, shared: &Shared, scan: &Scan) -> Result<(), Fault> {
         let Some(physical) = scan.at_rest() else { return Ok(()) };
         let root = shared.root.get();
+        self.begun_at = shared.log.wal.stats().bytes;
         let header = Header {
             end: root.end,
             revision: root.revision,
@@ -141,6 +164,7 @@ impl Checkpoints {
                 self.versions = done.header.written.versions;
                 self.done = done.header.physical.done;
                 self.dead = done.dead;
+                self.bytes = done.offset;
                 shared.let_go(Arc::into_inner(done.root).map(|root| root.tree));
             }
         }
@@ -221,7 +245,7 @@ impl Making {
 
     fn sync(&mut self, shared: &Shared) -> Result<(), Fault> {
         let ahead = planted(Bug::CheckpointAheadOfTheLog);
-        if shared.log.wal.durable_upto() < self.header.end && !shared.options.unsafe_no_sync && !ahead {
+        if shared.log.wal.durable_upto() < self.header.end && !ahead {
             shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
         }
         if !shared.options.unsafe_no_sync {
@@ -233,7 +257,7 @@ impl Making {
 
     fn put_in_place(&self, shared: &Shared) -> Result<(), Fault> {
         let path = shared.dir.join(super::FILE);
-        shared.disk.rename(&self.temporary, &path).map_err(Fault::io("rename", &self.temporary))?;
+        shared.disk.rename(&self.temporary, &path).map_err(Fault::io("put in place", &path))?;
         shared.disk.sync_dir(&shared.dir).map_err(Fault::io("sync", &shared.dir))
     }
 }

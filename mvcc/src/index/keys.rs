@@ -1,18 +1,55 @@
-//! Sorted keys packed into one buffer, so that copying a node is two `memcpy`s.
+//! Sorted keys of one node, found by eight bytes each: what follows the beginning that all of them share.
+//!
+//! ```text
+//! bytes   /pods/default/web-1 /pods/default/web-2 /pods/kube/dns     prefix 6: "/pods/"
+//! tags    "default/"          "default/"          "kube/dns"         compared as numbers
+//! ```
+//!
+//! A search compares tags, which lie side by side, and looks at whole keys only where tags are equal.
 
-use std::cmp::Ordering;
+use super::node::ENTRIES_MAX;
 
-/// A sorted list of byte strings.
-#[derive(Clone, Default, Debug)]
+/// One more than a node may have: it is split after the insertion.
+pub(super) const SLOTS: usize = ENTRIES_MAX + 1;
+
+/// A sorted list of at most [`SLOTS`] byte strings.
+#[derive(Clone, Debug)]
 pub(super) struct Keys {
-    bytes: Vec<u8>,
+    len: usize,
+    /// So many bytes, at least, all keys have in common at their beginning.
+    prefix: usize,
+    /// Of each key the eight bytes behind the prefix, as a big-endian number; short ones are filled with zeroes.
+    tags: [u64; SLOTS],
     /// `ends[i]` is where key `i` ends in `bytes`.
-    ends: Vec<u32>,
+    ends: [u32; SLOTS],
+    bytes: Vec<u8>,
+}
+
+impl Default for Keys {
+    fn default() -> Keys {
+        Keys { len: 0, prefix: 0, tags: [0; SLOTS], ends: [0; SLOTS], bytes: Vec::new() }
+    }
+}
+
+fn tag(key: &[u8], prefix: usize) -> u64 {
+    let rest = &key[prefix..];
+    match rest.first_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(bytes)
+        }
+    }
+}
+
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl Keys {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.len
     }
 
     /// Bytes of all keys together.
@@ -30,13 +67,26 @@ impl Keys {
 
     /// Where `key` is, or would be.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let (mut low, mut high) = (0, self.len());
+        if self.len == 0 {
+            return Err(0);
+        }
+        let shared = &self.bytes[..self.prefix];
+        if !key.starts_with(shared) {
+            return Err(if key < shared { 0 } else { self.len });
+        }
+        let tag = tag(key, self.prefix);
+        let tags = &self.tags[..self.len];
+        let mut low = tags.partition_point(|&other| other < tag);
+        let mut high = low;
+        while high < self.len && tags[high] == tag {
+            high += 1;
+        }
         while low < high {
             let middle = (low + high) / 2;
             match self.get(middle).cmp(key) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Ok(middle),
             }
         }
         Err(low)
@@ -45,49 +95,83 @@ impl Keys {
     /// Inserts `key` as number `i`.
     pub(super) fn insert(&mut self, i: usize, key: &[u8]) {
         let at = self.start(i);
+        self.bytes.reserve_exact(key.len());
         self.bytes.splice(at..at, key.iter().copied());
-        self.ends.insert(i, at as u32);
-        for end in &mut self.ends[i..] {
+        self.ends.copy_within(i..self.len, i + 1);
+        self.tags.copy_within(i..self.len, i + 1);
+        self.len += 1;
+        self.ends[i] = at as u32;
+        for end in &mut self.ends[i..self.len] {
             *end += key.len() as u32;
         }
+        if i == 0 || i + 1 == self.len {
+            self.ends_changed();
+        }
+        self.tags[i] = tag(self.get(i), self.prefix);
     }
 
     pub(super) fn remove(&mut self, i: usize) {
         let (start, end) = (self.start(i), self.ends[i] as usize);
         self.bytes.drain(start..end);
-        self.ends.remove(i);
-        for later in &mut self.ends[i..] {
+        self.ends.copy_within(i + 1..self.len, i);
+        self.tags.copy_within(i + 1..self.len, i);
+        self.len -= 1;
+        for later in &mut self.ends[i..self.len] {
             *later -= (end - start) as u32;
+        }
+        if self.len == 0 {
+            self.prefix = 0;
         }
     }
 
     /// Moves the keys from number `i` on into a list of their own.
     pub(super) fn split_off(&mut self, i: usize) -> Keys {
-        let at = self.start(i);
-        let ends = self.ends[i..].iter().map(|end| end - at as u32).collect();
-        let bytes = self.bytes[at..].to_vec();
-        self.ends.truncate(i);
-        self.bytes.truncate(at);
-        Keys { bytes, ends }
-    }
-
-    /// Appends all keys of `other`, which follow the own ones.
-    pub(super) fn append(&mut self, other: &Keys) {
-        let shift = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(&other.bytes);
-        self.ends.extend(other.ends.iter().map(|end| end + shift));
+        let mut right =
+            Keys { bytes: Vec::with_capacity(self.bytes.len() - self.start(i)), ..Keys::default() };
+        (i..self.len).for_each(|at| right.push(self.get(at)));
+        self.bytes.truncate(self.start(i));
+        self.bytes.shrink_to_fit();
+        self.len = i;
+        self.renew();
+        right.renew();
+        right
     }
 
     /// Appends `key`, which follows the own ones.
     pub(super) fn push(&mut self, key: &[u8]) {
+        let i = self.len;
         self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len() as u32);
+        self.ends[i] = self.bytes.len() as u32;
+        self.len += 1;
+        self.ends_changed();
+        self.tags[i] = tag(self.get(i), self.prefix);
     }
 
-    /// Gives back memory that was reserved in excess.
-    pub(super) fn shrink(&mut self) {
+    /// Gives back memory that was reserved in excess, and finds out what the keys share.
+    pub(super) fn finish(&mut self) {
         self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
+        self.renew();
+    }
+
+    /// The first or last key is another one: less may be shared than before.
+    fn ends_changed(&mut self) {
+        let shared = common(self.get(0), self.get(self.len - 1));
+        if shared < self.prefix {
+            self.retag(shared);
+        }
+    }
+
+    fn renew(&mut self) {
+        if self.len > 0 {
+            self.retag(common(self.get(0), self.get(self.len - 1)));
+        }
+    }
+
+    fn retag(&mut self, prefix: usize) {
+        self.prefix = prefix;
+        for i in 0..self.len {
+            self.tags[i] = tag(self.get(i), prefix);
+        }
     }
 }
 
@@ -95,32 +179,48 @@ impl Keys {
 mod tests {
     use super::*;
 
+    /// A list that must not overflow, against a plain one; keys of few letters, so that prefixes and tags collide.
     #[test]
     fn agrees_with_a_plain_list() {
-        let mut keys = Keys::default();
-        let mut plain: Vec<Vec<u8>> = Vec::new();
         let mut seed = 7u64;
-        for _ in 0..2000 {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let key = vec![(seed >> 33) as u8 % 50; (seed >> 45) as usize % 4];
-            match (keys.search(&key), plain.binary_search(&key)) {
-                (Ok(i), Ok(j)) if seed >> 60 < 12 => {
-                    assert_eq!(i, j);
-                    keys.remove(i);
-                    plain.remove(j);
+        for round in 0..60 {
+            let mut keys = Keys::default();
+            let mut plain: Vec<Vec<u8>> = Vec::new();
+            for _ in 0..200 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let letter = |shift: u32| (seed >> shift) as u8 % 3;
+                let mut key = vec![b'p'; round % 20];
+                key.extend((0..(seed >> 45) as u32 % 12).map(|i| letter(20 + i)));
+                match (keys.search(&key), plain.binary_search(&key)) {
+                    (Ok(i), Ok(j)) => {
+                        assert_eq!(i, j);
+                        keys.remove(i);
+                        plain.remove(j);
+                    }
+                    (Err(i), Err(j)) => {
+                        assert_eq!(i, j, "{key:?} in {plain:?}");
+                        if keys.len() == SLOTS {
+                            let right = keys.split_off(i.min(SLOTS - 1));
+                            assert!(
+                                (0..right.len()).map(|k| right.get(k)).eq(plain[i.min(SLOTS - 1)..].iter())
+                            );
+                            plain.truncate(i.min(SLOTS - 1));
+                        } else {
+                            keys.insert(i, &key);
+                            plain.insert(j, key);
+                        }
+                    }
+                    (i, j) => assert_eq!(i, j),
                 }
-                (Err(i), Err(j)) => {
-                    assert_eq!(i, j);
-                    keys.insert(i, &key);
-                    plain.insert(j, key);
+                if seed >> 60 == 0 {
+                    keys.finish();
                 }
-                (i, j) => assert_eq!(i, j),
+                assert!((0..keys.len()).map(|i| keys.get(i)).eq(plain.iter()));
+                for (i, key) in plain.iter().enumerate() {
+                    assert_eq!(keys.search(key), Ok(i));
+                    assert_eq!(keys.search(&[&key[..], &[0]].concat()).map_or_else(|i| i, |i| i), i + 1);
+                }
             }
-            assert!((0..keys.len()).map(|i| keys.get(i)).eq(plain.iter().map(Vec::as_slice)));
         }
-        let middle = keys.len() / 2;
-        let tail = keys.split_off(middle);
-        keys.append(&tail);
-        assert!((0..keys.len()).map(|i| keys.get(i)).eq(plain.iter().map(Vec::as_slice)));
     }
 }

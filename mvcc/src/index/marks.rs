@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::revision::Revision;
 
 /// Versions between two marks.
-pub(crate) const STRIDE: u32 = 16;
+pub(crate) const STRIDE: u8 = 16;
 
 /// One mark; see the file's picture.
 #[derive(Debug)]

@@ -16,5 +16,5 @@ pub(crate) mod tree;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use node::{Head, Marks};
+pub(crate) use node::{Entry, Head, Marks};
 pub(crate) use tree::Tree;

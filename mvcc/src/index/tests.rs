@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Head, Tree};
+use super::marks::Mark;
+use super::{Entry, Head, Tree};
 use crate::revision::Revision;
 use crate::types::KeyRange;
 
@@ -16,6 +17,10 @@ fn head(main: i64, live: bool) -> Head {
         version: i64::from(live),
         ..Head::default()
     }
+}
+
+fn plainly<'a>((key, entry): (&'a [u8], Entry<'a>)) -> (&'a [u8], Head) {
+    (key, entry.head)
 }
 
 struct Random(u64);
@@ -37,20 +42,20 @@ impl Random {
 }
 
 fn assert_same(tree: &Tree, plain: &BTreeMap<Vec<u8>, Head>, random: &mut Random) {
-    assert!(tree.iter_from(b"").eq(plain.iter().map(|(k, h)| (&k[..], h))));
-    assert!(tree.iter_back_from(None).eq(plain.iter().rev().map(|(k, h)| (&k[..], h))));
+    assert!(tree.iter_from(b"").map(plainly).eq(plain.iter().map(|(k, h)| (&k[..], *h))));
+    assert!(tree.iter_back_from(None).map(plainly).eq(plain.iter().rev().map(|(k, h)| (&k[..], *h))));
     for _ in 0..20 {
         let (start, end) = (random.key(900), random.key(900));
-        assert_eq!(tree.get(&start), plain.get(&start));
+        assert_eq!(tree.get(&start).map(|entry| entry.head), plain.get(&start).copied());
         let range = KeyRange::Span { start: start.clone().into(), end: Some(Bytes::from(end.clone())) };
         let inside: Vec<_> = plain.iter().filter(|(k, _)| range.contains(k)).collect();
         let count = tree.count_in(&range);
         assert_eq!(count.entries, inside.len() as u64);
         assert_eq!(count.live, inside.iter().filter(|(_, h)| h.is_live()).count() as u64);
         let from = plain.range::<[u8], _>((Bound::Included(&start[..]), Bound::Unbounded));
-        assert!(tree.iter_from(&start).eq(from.map(|(k, h)| (&k[..], h))));
+        assert!(tree.iter_from(&start).map(plainly).eq(from.map(|(k, h)| (&k[..], *h))));
         let until = plain.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(&end[..])));
-        assert!(tree.iter_back_from(Some(&end)).eq(until.rev().map(|(k, h)| (&k[..], h))));
+        assert!(tree.iter_back_from(Some(&end)).map(plainly).eq(until.rev().map(|(k, h)| (&k[..], *h))));
     }
 }
 
@@ -69,8 +74,8 @@ fn random_changes_and_frozen_clones() {
             } else {
                 let new = head(step + 1, random.below(4) > 0);
                 tree.upsert(&key, |old| {
-                    assert_eq!(old, plain.get(&key));
-                    new.clone()
+                    assert_eq!(old.map(|entry| entry.head), plain.get(&key).copied());
+                    (new, None)
                 });
                 plain.insert(key, new);
             }
@@ -91,7 +96,7 @@ fn built_trees_are_like_grown_ones_and_can_be_changed() {
         let mut builder = Tree::builder();
         let mut plain = BTreeMap::new();
         for i in 0..size {
-            builder.push(&i.to_be_bytes(), head(i64::from(i) + 1, i % 3 > 0));
+            builder.push(&i.to_be_bytes(), head(i64::from(i) + 1, i % 3 > 0), None);
             plain.insert(i.to_be_bytes().to_vec(), head(i64::from(i) + 1, i % 3 > 0));
         }
         let mut tree = builder.finish();
@@ -99,7 +104,7 @@ fn built_trees_are_like_grown_ones_and_can_be_changed() {
         assert_same(&tree, &plain, &mut random);
         for step in 0..500 {
             let key = random.key(900);
-            tree.upsert(&key, |_| head(step + 1, true));
+            tree.upsert(&key, |_| (head(step + 1, true), None));
             plain.insert(key, head(step + 1, true));
         }
         assert_same(&tree, &plain, &mut random);
@@ -110,7 +115,7 @@ fn built_trees_are_like_grown_ones_and_can_be_changed() {
 fn a_tree_is_taken_apart_in_steps() {
     let mut tree = Tree::default();
     for i in 0..10_000u32 {
-        tree.upsert(&i.to_be_bytes(), |_| head(1, true));
+        tree.upsert(&i.to_be_bytes(), |_| (head(1, true), None));
     }
     let kept = tree.clone();
     let mut loose = vec![tree];
@@ -119,4 +124,30 @@ fn a_tree_is_taken_apart_in_steps() {
     assert_eq!(Tree::dismantle(&mut loose, 10), 10);
     assert!(!loose.is_empty());
     while Tree::dismantle(&mut loose, 100) > 0 {}
+}
+
+/// Marks stay with their keys through insertions, splits, merges and removals around them.
+#[test]
+fn marks_stay_with_their_keys() {
+    let mut random = Random(3);
+    let (mut tree, mut plain) = (Tree::default(), BTreeMap::new());
+    for step in 1..6000i64 {
+        let key = random.key(700);
+        if random.below(10) < if step % 2000 < 1200 { 2 } else { 8 } {
+            tree.remove(&key);
+            plain.remove(&key);
+        } else {
+            let marked = random.below(3) == 0;
+            let mark = marked.then(|| Mark::push(None, Revision::new(step, 0)));
+            tree.upsert(&key, |_| (head(step, true), mark));
+            let known = plain.get(&key).copied().flatten();
+            plain.insert(key, if marked { Some(step) } else { known });
+        }
+        if step % 500 == 0 {
+            let found = tree
+                .iter_from(b"")
+                .map(|(key, entry)| (key.to_vec(), entry.marks.map(|marks| marks.above(0)[0].main)));
+            assert!(found.eq(plain.iter().map(|(key, marked)| (key.clone(), *marked))));
+        }
+    }
 }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::node::{Child, Count, Head, Inner, Leaf, Node};
+use super::node::{
+    CHILDREN_MAX, Child, Count, ENTRIES_MAX, Entry, Head, Inner, KEY_BYTES_MAX, Leaf, Marks, Node,
+};
 use crate::types::KeyRange;
 
 /// See the file's comment.
@@ -17,15 +19,8 @@ pub(crate) struct Tree {
 
 impl Default for Tree {
     fn default() -> Tree {
-        Tree { root: Child::new(Node::Leaf(Leaf::default())) }
+        Tree { root: Child::new(Node::Leaf(Arc::default())) }
     }
-}
-
-/// What a change did below a node.
-struct Changed {
-    /// The node's new right neighbour, when it was split.
-    split: Option<(Vec<u8>, Child)>,
-    count: Count,
 }
 
 impl Tree {
@@ -35,28 +30,28 @@ impl Tree {
     }
 
     /// The newest version of `key`, which may be a tombstone.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&Head> {
-        let mut node = &*self.root.node;
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Entry<'_>> {
+        let mut node = &self.root.node;
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.child_for(key)].node,
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|i| &leaf.heads[i]),
+                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|i| leaf.entry(i)),
             }
         }
     }
 
-    /// Puts what `change` makes of the present entry in its place. One walk from the root.
-    pub(crate) fn upsert(&mut self, key: &[u8], change: impl FnOnce(Option<&Head>) -> Head) {
-        let changed = upsert(&mut self.root.node, key, change);
-        self.root.count = changed.count;
-        if let Some((separator, right)) = changed.split {
+    /// Puts what `change` makes of the present entry in its place; marks only when it gives some. One walk from the root.
+    pub(crate) fn upsert(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<Entry<'_>>) -> (Head, Option<Marks>),
+    ) {
+        if let Some((separator, right)) = upsert(&mut self.root, key, change) {
             let mut inner = Inner::default();
-            let left = std::mem::replace(&mut self.root, Child::new(Node::Leaf(Leaf::default())));
-            inner.separators.push(&[]);
-            inner.children.push(left);
-            inner.separators.push(&separator);
-            inner.children.push(right);
-            self.root = Child::new(Node::Inner(inner));
+            let left = std::mem::replace(&mut self.root, Child::new(Node::Leaf(Arc::default())));
+            inner.push(&[], left);
+            inner.push(&separator, right);
+            self.root = Child::new(Node::Inner(Arc::new(inner)));
         }
     }
 
@@ -65,9 +60,9 @@ impl Tree {
         if self.get(key).is_none() {
             return false;
         }
-        self.root.count = remove(&mut self.root.node, key);
+        remove(&mut self.root, key);
         // An inner root with a single child is one level too many.
-        while let Node::Inner(inner) = &*self.root.node {
+        while let Node::Inner(inner) = &self.root.node {
             if inner.children.len() != 1 {
                 break;
             }
@@ -81,7 +76,7 @@ impl Tree {
         match range {
             KeyRange::Single(key) => self
                 .get(key)
-                .map_or(Count::default(), |head| Count { entries: 1, live: u64::from(head.is_live()) }),
+                .map_or(Count::default(), |entry| Count { entries: 1, live: u64::from(entry.is_live()) }),
             _ if range.is_empty() => Count::default(),
             KeyRange::Span { start, end } => {
                 let below = self.below(start);
@@ -94,7 +89,7 @@ impl Tree {
     /// How much lies below `key`.
     fn below(&self, key: &[u8]) -> Count {
         let mut sum = Count::default();
-        let mut node = &*self.root.node;
+        let mut node = &self.root.node;
         loop {
             match node {
                 Node::Inner(inner) => {
@@ -107,7 +102,7 @@ impl Tree {
                 Node::Leaf(leaf) => {
                     let (Ok(at) | Err(at)) = leaf.keys.search(key);
                     sum.entries += at as u64;
-                    sum.live += leaf.heads[..at].iter().filter(|head| head.is_live()).count() as u64;
+                    sum.live += leaf.live(at);
                     return sum;
                 }
             }
@@ -117,7 +112,7 @@ impl Tree {
     /// The entries at or above `start`, in order.
     pub(crate) fn iter_from(&self, start: &[u8]) -> Iter<'_> {
         let mut iter = Iter { stack: Vec::new(), leaf: None };
-        let mut node = &*self.root.node;
+        let mut node = &self.root.node;
         loop {
             match node {
                 Node::Inner(inner) => {
@@ -137,7 +132,7 @@ impl Tree {
     /// The entries below `end` (all, when there is none), the greatest first.
     pub(crate) fn iter_back_from(&self, end: Option<&[u8]>) -> IterBack<'_> {
         let mut iter = IterBack { stack: Vec::new(), leaf: None };
-        let mut node = &*self.root.node;
+        let mut node = &self.root.node;
         loop {
             match node {
                 Node::Inner(inner) => {
@@ -146,7 +141,7 @@ impl Tree {
                     node = &inner.children[at].node;
                 }
                 Node::Leaf(leaf) => {
-                    let at = end.map_or(leaf.heads.len(), |end| match leaf.keys.search(end) {
+                    let at = end.map_or(leaf.len(), |end| match leaf.keys.search(end) {
                         Ok(at) | Err(at) => at,
                     });
                     iter.leaf = Some((leaf, at));
@@ -167,7 +162,9 @@ impl Tree {
         while nodes < budget {
             let Some(tree) = loose.pop() else { break };
             nodes += 1;
-            if let Some(Node::Inner(inner)) = Arc::into_inner(tree.root.node) {
+            if let Node::Inner(inner) = tree.root.node
+                && let Some(inner) = Arc::into_inner(inner)
+            {
                 loose.extend(inner.children.into_iter().map(|root| Tree { root }));
             }
         }
@@ -175,62 +172,74 @@ impl Tree {
     }
 }
 
-fn upsert(node: &mut Arc<Node>, key: &[u8], change: impl FnOnce(Option<&Head>) -> Head) -> Changed {
-    let node = Arc::make_mut(node);
-    let at_end = match node {
-        Node::Leaf(leaf) => match leaf.keys.search(key) {
-            Ok(i) => {
-                leaf.heads[i] = change(Some(&leaf.heads[i]));
-                false
-            }
-            Err(i) => {
-                leaf.keys.insert(i, key);
-                leaf.heads.insert(i, change(None));
-                i + 1 == leaf.heads.len()
-            }
-        },
-        Node::Inner(inner) => {
-            let at = inner.child_for(key);
-            let changed = upsert(&mut inner.children[at].node, key, change);
-            inner.children[at].count = changed.count;
-            match changed.split {
-                None => return Changed { split: None, count: inner.count() },
-                Some((separator, right)) => {
-                    inner.separators.insert(at + 1, &separator);
-                    inner.children.insert(at + 1, right);
+/// Returns the new right neighbour, when `child` had to be split.
+fn upsert(
+    child: &mut Child,
+    key: &[u8],
+    change: impl FnOnce(Option<Entry<'_>>) -> (Head, Option<Marks>),
+) -> Option<(Vec<u8>, Child)> {
+    let at_end = match &mut child.node {
+        Node::Leaf(leaf) => {
+            let leaf = Arc::make_mut(leaf);
+            let at_end = match leaf.keys.search(key) {
+                Ok(i) => {
+                    let (head, marks) = change(Some(leaf.entry(i)));
+                    leaf.set(i, head, marks);
+                    false
                 }
-            }
+                Err(i) => {
+                    let (head, marks) = change(None);
+                    leaf.insert(i, key, head, marks);
+                    i + 1 == leaf.len()
+                }
+            };
+            child.count = leaf.count();
+            at_end
+        }
+        Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
+            let at = inner.child_for(key);
+            let below = &mut inner.children[at];
+            child.count.subtract(below.count);
+            let split = upsert(below, key, change);
+            child.count.add(below.count);
+            let (separator, right) = split?;
+            child.count.add(right.count);
+            inner.insert(at + 1, &separator, right);
             at + 2 == inner.children.len()
         }
     };
-    let split = node.split(at_end).map(|(separator, right)| (separator, Child::new(right)));
-    Changed { split, count: node.count() }
+    let (separator, right) = child.node.split(at_end)?;
+    child.count.subtract(right.count);
+    Some((separator, right))
 }
 
 /// Removes `key`, which is there.
-fn remove(node: &mut Arc<Node>, key: &[u8]) -> Count {
-    let node = Arc::make_mut(node);
-    match node {
+fn remove(child: &mut Child, key: &[u8]) {
+    match &mut child.node {
         Node::Leaf(leaf) => {
+            let leaf = Arc::make_mut(leaf);
             if let Ok(i) = leaf.keys.search(key) {
-                leaf.keys.remove(i);
-                leaf.heads.remove(i);
+                leaf.remove(i);
             }
+            child.count = leaf.count();
         }
         Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
             let at = inner.child_for(key);
-            inner.children[at].count = remove(&mut inner.children[at].node, key);
+            let below = &mut inner.children[at];
+            child.count.subtract(below.count);
+            remove(below, key);
+            child.count.add(below.count);
             tidy(inner, at);
         }
     }
-    node.count()
 }
 
 /// Merges child `at`, which has just lost something, with a neighbour when both are small.
 fn tidy(inner: &mut Inner, at: usize) {
     if inner.children[at].node.len() == 0 && inner.children.len() > 1 {
-        inner.children.remove(at);
-        inner.separators.remove(at);
+        inner.remove(at);
         return;
     }
     for left in [at.wrapping_sub(1), at] {
@@ -239,10 +248,10 @@ fn tidy(inner: &mut Inner, at: usize) {
         }
         let right = left + 1;
         if inner.children[left].node.fits_with(&inner.children[right].node) {
-            let gone = inner.children.remove(right);
-            Arc::make_mut(&mut inner.children[left].node).merge(&gone.node, inner.separators.get(right));
+            let separator = inner.separators.get(left).to_vec();
+            let gone = inner.remove(right);
+            inner.children[left].node.merge(&gone.node, &separator);
             inner.children[left].count.add(gone.count);
-            inner.separators.remove(right);
             return;
         }
     }
@@ -256,14 +265,14 @@ pub(crate) struct Iter<'a> {
 }
 
 impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a Head);
+    type Item = (&'a [u8], Entry<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (leaf, at) = self.leaf.as_mut()?;
-            if *at < leaf.heads.len() {
+            if *at < leaf.len() {
                 *at += 1;
-                return Some((leaf.keys.get(*at - 1), &leaf.heads[*at - 1]));
+                return Some((leaf.keys.get(*at - 1), leaf.entry(*at - 1)));
             }
             self.leaf = self.next_leaf();
         }
@@ -280,7 +289,7 @@ impl<'a> Iter<'a> {
                 }
                 Some(child) => {
                     *at += 1;
-                    match &*child.node {
+                    match &child.node {
                         Node::Leaf(leaf) => return Some((leaf, 0)),
                         Node::Inner(inner) => self.stack.push((inner, 0)),
                     }
@@ -298,14 +307,14 @@ pub(crate) struct IterBack<'a> {
 }
 
 impl<'a> Iterator for IterBack<'a> {
-    type Item = (&'a [u8], &'a Head);
+    type Item = (&'a [u8], Entry<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (leaf, left) = self.leaf.as_mut()?;
             if *left > 0 {
                 *left -= 1;
-                return Some((leaf.keys.get(*left), &leaf.heads[*left]));
+                return Some((leaf.keys.get(*left), leaf.entry(*left)));
             }
             self.leaf = self.previous_leaf();
         }
@@ -321,8 +330,8 @@ impl<'a> IterBack<'a> {
                 continue;
             }
             *left -= 1;
-            match &*inner.children[*left].node {
-                Node::Leaf(leaf) => return Some((leaf, leaf.heads.len())),
+            match &inner.children[*left].node {
+                Node::Leaf(leaf) => return Some((leaf, leaf.len())),
                 Node::Inner(inner) => self.stack.push((inner, inner.children.len())),
             }
         }
@@ -338,31 +347,25 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Adds an entry; its key is greater than all before.
-    pub(crate) fn push(&mut self, key: &[u8], head: Head) {
-        use super::node::{KEY_BYTES_MAX, LEAF_MAX};
-        let full = self.leaf.heads.len() >= LEAF_MAX - 4 || self.leaf.keys.byte_len() >= KEY_BYTES_MAX / 2;
-        if full {
+    pub(crate) fn push(&mut self, key: &[u8], head: Head, marks: Option<Marks>) {
+        // A little room is left: the first insertions need not split.
+        const FULL: usize = ENTRIES_MAX - 4;
+        if self.leaf.len() >= FULL || self.leaf.keys.byte_len() >= KEY_BYTES_MAX / 2 {
             self.finish_leaf();
         }
-        if self.leaf.heads.is_empty() {
-            self.leaf.heads.reserve_exact(LEAF_MAX - 4);
-        }
-        self.leaf.keys.push(key);
-        self.leaf.heads.push(head);
+        self.leaf.push(key, head, marks);
     }
 
     fn finish_leaf(&mut self) {
         let mut leaf = std::mem::take(&mut self.leaf);
-        leaf.keys.shrink();
-        leaf.heads.shrink_to_fit();
+        Arc::make_mut(&mut leaf.keys).finish();
         self.separators.push(leaf.keys.get(0).to_vec());
-        self.leaves.push(Child::new(Node::Leaf(leaf)));
+        self.leaves.push(Child::new(Node::Leaf(Arc::new(leaf))));
     }
 
     /// The tree of all entries.
     pub(crate) fn finish(mut self) -> Tree {
-        use super::node::INNER_MAX;
-        if !self.leaf.heads.is_empty() {
+        if self.leaf.len() > 0 {
             self.finish_leaf();
         }
         let (mut level, mut separators) = (self.leaves, self.separators);
@@ -371,12 +374,14 @@ impl Builder {
             (level, separators) = (Vec::new(), Vec::new());
             while nodes.peek().is_some() {
                 let mut inner = Inner::default();
-                for (child, separator) in nodes.by_ref().take(INNER_MAX - 2) {
-                    inner.children.push(child);
-                    inner.separators.push(&separator);
+                let mut first = None;
+                for (child, separator) in nodes.by_ref().take(CHILDREN_MAX - 2) {
+                    inner.push(&separator, child);
+                    first.get_or_insert(separator);
                 }
-                separators.push(inner.separators.get(0).to_vec());
-                level.push(Child::new(Node::Inner(inner)));
+                Arc::make_mut(&mut inner.separators).finish();
+                separators.push(first.unwrap_or_default());
+                level.push(Child::new(Node::Inner(Arc::new(inner))));
             }
         }
         level.pop().map_or_else(Tree::default, |root| Tree { root })

@@ -82,7 +82,8 @@ impl Log {
     ) -> Result<Appended, Fault> {
         let appended = self.wal.append(batch).map_err(Fault::log("append to the revision log"))?;
         let mut set = self.set();
-        for (revision, &position) in revisions.zip(batch.positions()) {
+        let ends = batch.positions().iter().skip(1).chain([&appended.end]);
+        for (revision, (&position, &end)) in revisions.zip(batch.positions().iter().zip(ends)) {
             if set.last().is_none_or(|last| last.id() != position.segment()) {
                 // The log went on to a segment of its own accord: a batch greater than what was left.
                 self.change_set(|segments| segments.push(Segment::active(position.segment())));
@@ -90,7 +91,7 @@ impl Log {
             }
             let row = Row { revision, offset: position.offset() as u32 };
             let room = match set.last().map(|last| last.rows()) {
-                Some(Rows::Active(rows)) => rows.push(row),
+                Some(Rows::Active(rows)) => rows.push(row, record_bytes(position, end)),
                 _ => false,
             };
             if !room {
@@ -103,13 +104,8 @@ impl Log {
     /// Closes the active segment with its table of contents and begins a new one.
     pub(crate) fn seal(&self) -> Result<(), Fault> {
         let set = self.set();
-        let Some(active) = set.last().filter(|active| active.rows().len() > 0) else { return Ok(()) };
-        let mut footer = Batch::new();
-        let chunks = rows::footer_chunks(active.rows());
-        footer.push(record::FOOTER, &[&(active.rows().len() as u64).to_le_bytes()]);
-        for chunk in &chunks {
-            footer.push(record::ROWS, &[chunk]);
-        }
+        let Some(active) = set.last() else { return Ok(()) };
+        let (mut footer, _) = rows::footer(active.rows());
         let sealed = self.wal.seal(&mut footer).map_err(Fault::log("seal a segment"))?;
         let rows = self.footer(sealed.footer)?;
         let sealed = Arc::new(active.with_rows(rows));
@@ -161,12 +157,19 @@ impl Log {
     }
 }
 
+/// What the record at `position` takes up, given where the next one begins.
+fn record_bytes(position: Position, next: Position) -> u64 {
+    let same = position.segment() == next.segment();
+    if same { next.offset().saturating_sub(position.offset()) } else { 0 }
+}
+
 /// Reads a footer: its head, then its rows.
 pub(crate) fn read_footer(wal: &Wal, position: Position) -> Result<Rows, Fault> {
     let malformed = || Fault::new(FaultKind::Malformed { what: "footer", position });
     let head = wal.read(position).map_err(Fault::log("read a footer"))?;
     let len = record::u64_at(&head.data, 0).filter(|_| head.kind == record::FOOTER).ok_or_else(malformed)?;
     let len = usize::try_from(len).map_err(|_| malformed())?;
+    let bytes = record::u64_at(&head.data, 8);
     let (mut chunks, mut found) = (Vec::new(), 0);
     for next in wal.iter(position).skip(1) {
         if found >= len {
@@ -179,5 +182,5 @@ pub(crate) fn read_footer(wal: &Wal, position: Position) -> Result<Rows, Fault> 
         found += next.data.len() / record::ROW_BYTES;
         chunks.push(next.data);
     }
-    if found == len { Ok(Rows::Sealed { chunks, len }) } else { Err(malformed()) }
+    if found == len { Ok(Rows::Sealed { chunks, len, bytes }) } else { Err(malformed()) }
 }

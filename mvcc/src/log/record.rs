@@ -6,7 +6,7 @@
 //! COMPACT                  0 revision u64
 //! TABLE_PUT                0 table u8 | 1 key length u32 | 5 key | value
 //! TABLE_DELETE             0 table u8 | 1 key
-//! FOOTER                   0 rows u64
+//! FOOTER                   0 rows u64 | 8 bytes of the rows' records u64
 //! ROWS                     a multiple of: 0 main u64 | 8 offset u32 | 12 sub u32
 //! ```
 //!

@@ -12,7 +12,7 @@ use ketch_wal::{Batch, SegmentBuilder, SegmentId};
 
 use super::record::{self, Row};
 use super::rows::{self, ActiveRows, Rows};
-use super::segment::{Dead, Segment};
+use super::segment::{Dead, Segment, SegmentSet};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Fault, FaultKind};
 use crate::planted::{Bug, planted};
@@ -38,19 +38,22 @@ struct Job {
 
 /// The least a segment must hold before a rewrite of a small part is thought of.
 const ROWS_MIN: u64 = 64;
+const BYTES_MIN: u64 = 4 << 10;
 
 impl Rewriter {
     pub(crate) fn is_busy(&self) -> bool {
         self.job.is_some()
     }
 
-    /// Whether some sealed segment has enough dead, by what `dead` says.
+    /// Whether some closed segment has enough that is of no use, with as many dead as `dead` says.
     pub(crate) fn is_worthwhile(shared: &Shared, dead: impl Fn(&Segment) -> u64) -> bool {
         let percent = u64::from(shared.options.rewrite_dead_percent);
+        let infos = shared.log.wal.segments();
         let set = shared.log.set();
-        set.segments()
-            .iter()
-            .any(|segment| segment.is_sealed() && is_mostly_dead(segment, dead(segment), percent))
+        closed(&set).iter().any(|segment| {
+            let bytes = infos.iter().find(|info| info.id == segment.id()).map_or(0, |info| info.bytes);
+            is_mostly_dead(segment, bytes, dead(segment), percent)
+        })
     }
 
     /// Copies up to `budget` records, or begins or ends a rewrite.
@@ -87,9 +90,24 @@ impl Rewriter {
     }
 }
 
-fn is_mostly_dead(segment: &Segment, dead: u64, percent: u64) -> bool {
+/// All segments but the active one. One that the log closed by itself has no footer and is treated like the others.
+fn closed(set: &SegmentSet) -> &[Arc<Segment>] {
+    set.segments().split_last().map_or(&[], |(_, closed)| closed)
+}
+
+/// Whether enough of a segment's bytes are of no use: records of dead versions, and what is no version at all (tables,
+/// ends of batches), which a checkpoint has made obsolete.
+fn is_mostly_dead(segment: &Segment, bytes: u64, dead: u64, percent: u64) -> bool {
     let rows = segment.rows().len() as u64;
-    rows > 0 && dead > 0 && (dead == rows || (rows >= ROWS_MIN && dead * 100 >= rows * percent))
+    if dead == rows {
+        return true;
+    }
+    if dead > 0 && rows >= ROWS_MIN && dead * 100 >= rows * percent {
+        return true;
+    }
+    let Some(used) = segment.rows().bytes() else { return false };
+    let alive = used / rows * (rows - dead) + (rows - dead) * record::ROW_BYTES as u64;
+    bytes >= BYTES_MIN && alive.saturating_mul(100) <= bytes.saturating_mul(100 - percent.min(100))
 }
 
 /// The first mostly dead segment before the checkpoint, and those behind it that fit into the same new one.
@@ -99,11 +117,11 @@ fn candidates(shared: &Shared, checkpoints: &Checkpoints) -> Option<Vec<(Arc<Seg
     let infos = shared.log.wal.segments();
     let before = |segment: &Segment| {
         let info = infos.iter().find(|info| info.id == segment.id());
-        segment.is_sealed() && info.is_some_and(|info| info.end <= checkpoints.end)
+        info.is_some_and(|info| info.sealed && info.end <= checkpoints.end)
     };
     let mut found: Vec<(Arc<Segment>, Dead)> = Vec::new();
     let mut alive = 0;
-    for segment in set.segments() {
+    for segment in closed(&set) {
         let known = !planted(Bug::RewriteDropsWhatTheCheckpointDoesNotKnow);
         let dead = if known {
             checkpoints.dead.get(&segment.id()).cloned().unwrap_or_default()
@@ -111,7 +129,8 @@ fn candidates(shared: &Shared, checkpoints: &Checkpoints) -> Option<Vec<(Arc<Seg
             segment.dead().clone()
         };
         let rows = segment.rows().len() as u64;
-        if !before(segment) || !is_mostly_dead(segment, dead.count, percent) {
+        let bytes = infos.iter().find(|info| info.id == segment.id()).map_or(0, |info| info.bytes);
+        if !before(segment) || !is_mostly_dead(segment, bytes, dead.count, percent) {
             if found.is_empty() {
                 continue;
             }
@@ -119,7 +138,6 @@ fn candidates(shared: &Shared, checkpoints: &Checkpoints) -> Option<Vec<(Arc<Seg
         }
         // Wholly dead ones go by themselves, the others together while the new segment stays of the usual size.
         let wholly = dead.count == rows;
-        let bytes = infos.iter().find(|info| info.id == segment.id()).map_or(0, |info| info.bytes);
         let more = bytes.saturating_mul(rows - dead.count) / rows.max(1);
         let fits = found.is_empty() || (!wholly && alive > 0 && alive + more <= shared.options.segment_bytes);
         if !fits {
@@ -158,8 +176,11 @@ impl Job {
             return Ok(Progress::Idle);
         }
         self.builder.append(&mut batch).map_err(Fault::log("write a rewritten segment"))?;
-        for (&revision, position) in revisions.iter().zip(batch.positions()) {
-            if !self.rows.push(Row { revision, offset: position.offset() as u32 }) {
+        let ends = batch.positions().iter().skip(1).map(|position| position.offset());
+        let ends = ends.chain([self.builder.position().offset()]);
+        for ((&revision, position), end) in revisions.iter().zip(batch.positions()).zip(ends) {
+            let row = Row { revision, offset: position.offset() as u32 };
+            if !self.rows.push(row, end.saturating_sub(position.offset())) {
                 return Err(Fault::new(FaultKind::Misuse { rule: "a segment holds at most 2^32 revisions" }));
             }
         }
@@ -169,16 +190,11 @@ impl Job {
     /// Writes the footer, makes the segment durable and puts it in place.
     fn finish(self, shared: &Shared) -> Result<(), Fault> {
         let rows = Rows::Active(self.rows);
-        let chunks = rows::footer_chunks(&rows);
-        let mut footer = Batch::new();
-        footer.push(record::FOOTER, &[&(rows.len() as u64).to_le_bytes()]);
-        for chunk in &chunks {
-            footer.push(record::ROWS, &[chunk]);
-        }
+        let (mut footer, chunks) = rows::footer(&rows);
         let id = self.builder.id();
         let built = self.builder.finish(&mut footer).map_err(Fault::log("finish a rewritten segment"))?;
         let chunks = chunks.into_iter().map(Bytes::from).collect();
-        let new = Segment::new(id, Rows::Sealed { chunks, len: rows.len() });
+        let new = Segment::new(id, Rows::Sealed { chunks, len: rows.len(), bytes: rows.bytes() });
         carry_over(&self.old, &new);
         let ids: Vec<SegmentId> = self.old.iter().map(|(segment, _)| segment.id()).collect();
         shared.log.replace(&ids, vec![built], Some(Arc::new(new)))

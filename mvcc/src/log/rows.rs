@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use ketch_wal::Batch;
 
-use super::record::{ROW_BYTES, ROWS_MAX, Row};
+use super::record::{FOOTER, ROW_BYTES, ROWS, ROWS_MAX, Row};
 use crate::revision::Revision;
 
 /// Rows in the first chunk; each further chunk has twice as many as the one before.
@@ -23,6 +24,8 @@ const CHUNKS: usize = 23;
 pub(crate) struct ActiveRows {
     chunks: [OnceLock<Box<[[AtomicU64; 2]]>>; CHUNKS],
     len: AtomicUsize,
+    /// What the rows' records take up in the log.
+    bytes: AtomicU64,
 }
 
 /// The chunk and the place in it of row `i`.
@@ -35,7 +38,7 @@ fn place(i: usize) -> (usize, usize) {
 impl ActiveRows {
     /// Appends a row; only ever called by the one writer. False when there is no room at all.
     #[must_use]
-    pub(crate) fn push(&self, row: Row) -> bool {
+    pub(crate) fn push(&self, row: Row, bytes: u64) -> bool {
         let len = self.len.load(Ordering::Relaxed);
         let (chunk, at) = place(len);
         let Some(chunk_cell) = self.chunks.get(chunk) else { return false };
@@ -45,6 +48,7 @@ impl ActiveRows {
         let [main, place] = row.words();
         rows[at][0].store(main, Ordering::Relaxed);
         rows[at][1].store(place, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.len.store(len + 1, Ordering::Release);
         true
     }
@@ -62,7 +66,14 @@ pub(crate) enum Rows {
     /// In memory, growing.
     Active(Box<ActiveRows>),
     /// A footer: its ROWS records, all but the last of them full.
-    Sealed { chunks: Vec<Bytes>, len: usize },
+    Sealed {
+        /// The rows.
+        chunks: Vec<Bytes>,
+        /// Their number.
+        len: usize,
+        /// What their records take up; footers of the first version do not say.
+        bytes: Option<u64>,
+    },
 }
 
 impl Rows {
@@ -70,6 +81,14 @@ impl Rows {
         match self {
             Rows::Active(rows) => rows.len.load(Ordering::Acquire),
             Rows::Sealed { len, .. } => *len,
+        }
+    }
+
+    /// What the rows' records take up in the log, without frames of batches and other records; `None` when not known.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        match self {
+            Rows::Active(rows) => Some(rows.bytes.load(Ordering::Relaxed)),
+            Rows::Sealed { bytes, .. } => *bytes,
         }
     }
 
@@ -133,8 +152,20 @@ fn widen(guess: usize, len: usize, is_below: impl Fn(usize) -> bool) -> (usize, 
     }
 }
 
+/// The footer of a segment with these rows, and its ROWS records.
+pub(crate) fn footer(rows: &Rows) -> (Batch, Vec<Vec<u8>>) {
+    let chunks = footer_chunks(rows);
+    let mut footer = Batch::new();
+    let (len, bytes) = (rows.len() as u64, rows.bytes().unwrap_or(0));
+    footer.push(FOOTER, &[&len.to_le_bytes(), &bytes.to_le_bytes()]);
+    for chunk in &chunks {
+        footer.push(ROWS, &[chunk]);
+    }
+    (footer, chunks)
+}
+
 /// The ROWS records of a footer, cut to their greatest length.
-pub(crate) fn footer_chunks(rows: &Rows) -> Vec<Vec<u8>> {
+fn footer_chunks(rows: &Rows) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     for start in (0..rows.len()).step_by(ROWS_MAX) {
         let end = rows.len().min(start + ROWS_MAX);
@@ -152,11 +183,11 @@ mod tests {
     fn filled(revisions: &[Revision]) -> [Rows; 2] {
         let active = ActiveRows::default();
         for (i, &revision) in revisions.iter().enumerate() {
-            assert!(active.push(Row { revision, offset: i as u32 * 8 }));
+            assert!(active.push(Row { revision, offset: i as u32 * 8 }, 8));
         }
         let active = Rows::Active(Box::new(active));
         let chunks = footer_chunks(&active).into_iter().map(Bytes::from).collect();
-        let sealed = Rows::Sealed { chunks, len: revisions.len() };
+        let sealed = Rows::Sealed { chunks, len: revisions.len(), bytes: None };
         [active, sealed]
     }
 

@@ -104,8 +104,19 @@ impl SegmentSet {
 
     /// The number of the segment that has `revision` if anyone does; an empty segment has none and comes last.
     fn holder(&self, revision: Revision) -> Option<usize> {
-        let behind = |segment: &Arc<Segment>| segment.first().is_some_and(|first| first <= revision);
-        self.segments.partition_point(behind).checked_sub(1)
+        let (mut low, mut high) = (0, self.segments.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            // One without revisions lies where the next one with some does.
+            let first = self.segments[middle..].iter().find_map(|segment| segment.first());
+            if first.is_some_and(|first| first <= revision) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        // The last one at or below it: not an empty one, unless nothing follows.
+        self.segments[..low].iter().rposition(|segment| segment.first().is_some())
     }
 
     /// The segment and row of `revision`.

@@ -120,7 +120,14 @@ impl Import {
     /// [`ImportError::NotEmpty`], or what the disk says.
     pub fn begin(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Import, ImportError> {
         disk.create_dir_all(dir).map_err(Fault::io("create", dir))?;
-        if !disk.list(dir).map_err(Fault::io("list", dir))?.is_empty() {
+        // A young store has nothing but its log.
+        let log = dir.join(crate::recovery::LOG);
+        let has_log = match disk.list(&log) {
+            Ok(files) => !files.is_empty(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(Fault::io("list", &log)(error).into()),
+        };
+        if has_log || !disk.list(dir).map_err(Fault::io("list", dir))?.is_empty() {
             return Err(ImportError::NotEmpty { dir: dir.to_owned() });
         }
         let marker = dir.join(MARKER);
@@ -282,9 +289,9 @@ impl crate::store::State {
         let mut previous = Revision::NONE;
         self.tree.upsert(fields.key, |old| {
             previous = old.map_or(Revision::NONE, |old| old.revision);
-            let mut head = crate::store::next_head(old, revision, put, -1);
+            let (mut head, marks) = crate::store::next_head(old, revision, put, -1);
             (head.create_revision, head.version) = (fields.create_revision, fields.version);
-            head
+            (head, marks)
         });
         if !put {
             self.tombstones.push_back((revision.main, Bytes::copy_from_slice(fields.key)));

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::event::Event;
 use super::groups::{Group, Inner};
@@ -82,20 +82,29 @@ impl Hub {
     /// One thread at a time does so. One that finds another inside leaves word in `missed` and tries once more; so either it
     /// gets in, or the other, which looks at `missed` after it has let go, says that there is more.
     pub(crate) fn step(&self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {
-        let mut turn = self.turn.try_lock();
-        if turn.is_err() {
+        let mut turn = self.try_turn();
+        if turn.is_none() {
             self.missed.store(true, Ordering::SeqCst);
-            turn = self.turn.try_lock();
+            turn = self.try_turn();
         }
-        let Ok(turn) = turn else { return Ok(Progress::Idle) };
+        let Some(turn) = turn else { return Ok(Progress::Idle) };
         self.missed.store(false, Ordering::SeqCst);
         // Holding the root keeps compaction from dropping what is read below.
         let root = shared.root.get();
         let live = self.deliver(shared, &root, budget)?;
         let late = self.scan(shared, &root, budget)?;
         drop(turn);
-        let more = live || late || self.missed.swap(false, Ordering::SeqCst);
-        Ok(if more { Progress::More } else { Progress::Idle })
+        let missed = self.missed.swap(false, Ordering::SeqCst) || self.published() > root.revision;
+        Ok(if live || late || missed { Progress::More } else { Progress::Idle })
+    }
+
+    fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            // A wake-up that panicked has left everything whole.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Serves live watchers with what has been published since the last time.

@@ -128,9 +128,11 @@ impl WatchStream {
         if inner.streams.get(&self.number).is_none_or(|stream| stream.watchers.contains_key(&id)) {
             return false;
         }
-        // Read under the lock: a commit published before this line is before "now".
-        let published = hub.published();
-        let compacted = self.shared.root.get().compacted;
+        // Read under the lock: a commit that anybody can have seen before this line is before "now".
+        let root = self.shared.root.get();
+        let published = hub.published().max(root.revision);
+        let compacted = root.compacted;
+        drop(root);
         let number = inner.add(self.number, id, &request, published, compacted);
         if let Some(stream) = inner.streams.get_mut(&self.number) {
             stream.watchers.insert(id, number);

@@ -97,7 +97,9 @@ fn whoever_must_go_on_is_called() {
     let hub = store.hub();
     let called = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&called);
-    hub.set_notify(Arc::new(move || drop(counter.fetch_add(1, Ordering::SeqCst))));
+    hub.set_notify(Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
     let calls = || called.swap(0, Ordering::SeqCst);
     let stream = hub.stream(Arc::new(|| {}));
     stream.watch(1, from(0));

@@ -4,6 +4,7 @@
 
 mod crash;
 mod directed;
+mod duties;
 mod histories;
 mod history;
 mod hub;
