@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use ketch_mvcc::{Reader, Wake, WatchBatch, WatchHub, WatchStream};
+use ketch_mvcc::{Event, Reader, Wake, WatchBatch, WatchHub, WatchStream};
 use ketch_proto::etcdserverpb::watch_request::RequestUnion;
 use ketch_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 
@@ -14,6 +14,8 @@ use super::encode::{Frames, push_events, push_fragments};
 const ANSWERS_MAX: usize = 16;
 /// About how many events are taken of one watcher before the next one has its turn.
 const TAKE_MAX: usize = 1000;
+/// A watch with more events than these to take is behind, and gets several revisions in one response.
+const KEEPS_UP_MAX: usize = 64;
 /// The id of answers that concern no watch, or all of them.
 const NO_WATCH: i64 = -1;
 
@@ -208,18 +210,23 @@ impl Session {
 
     fn push_batch(&mut self, frames: &mut Frames, batch: &WatchBatch, term: u64) {
         let Some(watch) = self.watches.get_mut(&batch.watcher) else { return };
-        let fixed = WatchResponse { watch_id: batch.watcher, ..WatchResponse::default() };
-        if let (Some(first), Some(last)) = (batch.events.first(), batch.events.last()) {
-            // Whoever is up to date is told the revision of its last event, whoever comes late the newest one.
-            let late = first.revision() <= watch.made_at;
-            let revision = if late { batch.revision } else { last.revision() };
-            let fixed =
-                WatchResponse { header: Some(header(&self.identity, revision, term)), ..fixed.clone() };
-            if watch.fragment {
-                let limit = self.identity.fragment_bytes;
-                push_fragments(frames, &fixed, &batch.events, batch.previous, limit);
+        if let Some(first) = batch.events.first() {
+            // Whoever comes late is told the newest revision, whoever is up to date that of its last event.
+            let late = (first.revision() <= watch.made_at).then_some(batch.revision);
+            let limit = watch.fragment.then_some(self.identity.fragment_bytes);
+            let push = |frames: &mut Frames, events: &[Arc<Event>]| {
+                let newest = events.last().map_or(0, |event| event.revision());
+                let fixed = notice(&self.identity, batch.watcher, late.unwrap_or(newest), term);
+                match limit {
+                    Some(limit) => push_fragments(frames, &fixed, events, batch.previous, limit),
+                    None => push_events(frames, &fixed, events, batch.previous),
+                }
+            };
+            if late.is_some() || batch.events.len() > KEEPS_UP_MAX {
+                push(frames, &batch.events);
             } else {
-                push_events(frames, &fixed, &batch.events, batch.previous);
+                let revisions = batch.events.chunk_by(|a, b| a.revision() == b.revision());
+                revisions.for_each(|events| push(&mut *frames, events));
             }
             if watch.progress != Progress::Unwanted {
                 watch.progress = Progress::Elided;
@@ -228,8 +235,8 @@ impl Session {
         if let Some(compact_revision) = batch.compacted {
             watch.lost = true;
             // etcd names no revision here.
-            let header = Some(header(&self.identity, 0, term));
-            frames.push(&WatchResponse { header, canceled: true, compact_revision, ..fixed }, &[]);
+            let fixed = notice(&self.identity, batch.watcher, 0, term);
+            frames.push(&WatchResponse { canceled: true, compact_revision, ..fixed }, &[]);
         }
     }
 
