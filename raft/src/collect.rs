@@ -143,7 +143,7 @@ impl<S: Storage> Node<S> {
         });
         self.core.log.unstable.accept_in_progress();
         self.told_hard = hard;
-        let token = PersistToken { node: self.core.id, number };
+        let token = PersistToken { life: self.core.life, number };
         if self.core.bug(Bug::OwnAckEarly) {
             let own = |message: &Message| message.to == self.core.id;
             let promises = self.lanes.batches.back_mut().map(|batch| &mut batch.promises);
@@ -171,7 +171,7 @@ impl<S: Storage> Node<S> {
         self.core.log.accept_applying(last, wire_bytes);
         let number = self.lanes.next_apply();
         self.lanes.applying.push_back(Applying { number, last, wire_bytes, payload_bytes, snapshot: false });
-        Ok(Some(Apply { entries, snapshot: None, token: ApplyToken { node: self.core.id, number } }))
+        Ok(Some(Apply { entries, snapshot: None, token: ApplyToken { life: self.core.life, number } }))
     }
 
     fn appliable(&mut self) -> Result<Vec<Entry>, Fault> {
@@ -190,7 +190,7 @@ impl<S: Storage> Node<S> {
             }
             Slice::Pending => {
                 if !std::mem::replace(&mut self.core.fetching_apply, true) {
-                    let token = FetchToken { low, purpose: FetchPurpose::Apply };
+                    let token = FetchToken { life: self.core.life, low, purpose: FetchPurpose::Apply };
                     let high = high.min(self.core.log.unstable.offset);
                     self.core.fetches.push(Fetch { low, high, max_bytes, token });
                 }
@@ -225,7 +225,7 @@ impl<S: Storage> Node<S> {
         Some(Apply {
             entries: Vec::new(),
             snapshot: Some(snapshot),
-            token: ApplyToken { node: self.core.id, number },
+            token: ApplyToken { life: self.core.life, number },
         })
     }
 }

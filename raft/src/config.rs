@@ -19,7 +19,9 @@ pub struct Config {
     /// A leader that hears from no quorum for an election timeout steps down, and members that heard from
     /// a leader within one refuse votes (thesis, §6.2). Lease reads need it.
     pub check_quorum: bool,
-    /// The owner's last applied index at a restart: entries up to it are not handed out again.
+    /// The owner's last applied index at a restart: entries up to it are not handed out again. With 0, everything the
+    /// storage no longer holds counts as applied (as in etcd): an owner that keeps its applied index must not start with 0
+    /// over a log that was compacted, since that means that its state is lost.
     pub applied: Index,
     /// Seeds the election timeouts. Give each member another one.
     pub seed: u64,

@@ -10,10 +10,12 @@ use crate::message::{Body, Message};
 use crate::planted::Bug;
 use crate::progress::{Progress, Tracker};
 use crate::read_index::Reads;
-use crate::ready::{Fetch, ReadState};
+use crate::ready::{Fetch, Life, ReadState};
 use crate::storage::Storage;
 use crate::trace::{Event, Tracer};
-use crate::types::{Entry, HardState, Index, NO_NODE, NodeId, Payload, Role, SoftState, Term, payload_bytes};
+use crate::types::{
+    Entry, HardState, Index, LIMIT, NO_NODE, NodeId, Payload, Role, SoftState, Term, payload_bytes,
+};
 
 /// Builds the event only when somebody listens.
 macro_rules! trace {
@@ -52,6 +54,7 @@ impl From<Refusal> for Halt {
 pub(crate) struct Core<S> {
     pub(crate) config: Config,
     pub(crate) id: NodeId,
+    pub(crate) life: Life,
     pub(crate) term: Term,
     pub(crate) vote: NodeId,
     pub(crate) leader: NodeId,
@@ -71,6 +74,8 @@ pub(crate) struct Core<S> {
     /// Committed entries the owner fetched for the apply lane.
     pub(crate) fetched: VecDeque<Entry>,
     pub(crate) fetching_apply: bool,
+    /// Numbers what is fetched for followers.
+    pub(crate) fetch_number: u64,
     /// Gathered pacing: appends are to be sent before the next Ready.
     pub(crate) broadcast_due: bool,
     /// Who shall lead.
@@ -84,8 +89,8 @@ pub(crate) struct Core<S> {
     pub(crate) heartbeat_elapsed: u32,
     /// Drawn anew with each role change.
     pub(crate) election_wait: u32,
-    /// No votes before this tick, where reads rely on a leader's lease. A restarted member has to assume that it
-    /// heard of a leader just before.
+    /// No votes before this tick, where reads rely on a leader's lease. At a start a member has to assume that it
+    /// heard of a leader just before, even with an empty log: it may have crashed before its first write.
     pub(crate) promised_until: u64,
     /// Ticks of this node's life.
     pub(crate) ticks: u64,
@@ -104,6 +109,7 @@ impl<S: Storage> Core<S> {
         let tracker = Tracker::new(config.max_inflight_messages, config.max_inflight_bytes);
         let mut core = Core {
             id: config.id,
+            life: Life::begin(),
             term: 0,
             vote: NO_NODE,
             leader: NO_NODE,
@@ -118,6 +124,7 @@ impl<S: Storage> Core<S> {
             fetches: Vec::new(),
             fetched: VecDeque::new(),
             fetching_apply: false,
+            fetch_number: 0,
             broadcast_due: false,
             transferee: NO_NODE,
             pending_change_index: 0,
@@ -125,7 +132,7 @@ impl<S: Storage> Core<S> {
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             election_wait: 0,
-            promised_until: if hard_state.is_empty() { 0 } else { u64::from(config.election_ticks) },
+            promised_until: u64::from(config.election_ticks),
             ticks: 0,
             random: config.seed ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             tracer,
@@ -137,6 +144,12 @@ impl<S: Storage> Core<S> {
 
     fn load(&mut self, hard_state: HardState, conf_state: &ConfState) -> Result<(), Fault> {
         let last = self.log.last_id()?;
+        let empty = last.index < self.log.first_index() && hard_state.is_empty();
+        if hard_state.term > LIMIT || (hard_state.term < last.term && !empty) {
+            return Err(Fault::StorageInconsistent(
+                "the stored term does not fit the log: term and vote were lost",
+            ));
+        }
         let tracker = restore(&self.tracker, last.index, conf_state).map_err(Fault::InvalidConfState)?;
         self.switch_to(tracker)?;
         let start = self.log.committed;
@@ -346,6 +359,8 @@ impl<S: Storage> Core<S> {
         if self.transferee != NO_NODE && !self.tracker.voters.contains(self.transferee) {
             self.transferee = NO_NODE;
         }
+        // Of a smaller quorum, everybody may have answered already.
+        self.confirm_reads();
         Ok(members)
     }
 
@@ -353,7 +368,14 @@ impl<S: Storage> Core<S> {
     pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) -> Result<(), Fault> {
         let index = index.max(self.log.applied);
         self.log.applied_to(index, bytes)?;
-        if self.role == Role::Leader && self.tracker.auto_leave && index >= self.pending_change_index {
+        self.leave_joint_if_due()
+    }
+
+    /// Leaves a joint configuration that asked for it. Refused while leadership is handed over: tried again when
+    /// that is given up, since an idle group applies nothing that would remind it.
+    pub(crate) fn leave_joint_if_due(&mut self) -> Result<(), Fault> {
+        let due = self.tracker.auto_leave && self.log.applied >= self.pending_change_index;
+        if self.role == Role::Leader && due {
             let members = self.tracker.conf_state();
             let refusal = match self.propose_leave() {
                 Ok(()) => None,

@@ -115,7 +115,8 @@ pub enum Refusal {
     },
     /// Already the leader.
     AlreadyLeader,
-    /// A leader must not be forgotten while lease reads rely on it.
+    /// Reads may rely on a leader's lease: until an election timeout has passed since this member heard of a leader, or
+    /// started, it neither forgets that leader nor campaigns. Wait for the timeout.
     LeaseReads,
     /// The node stopped for good: see [`Node::fault`](crate::Node::fault).
     Faulted,
@@ -156,7 +157,9 @@ impl fmt::Display for Refusal {
                 write!(f, "changes of members wait to be applied (applied {applied}, committed {committed})")
             }
             Refusal::AlreadyLeader => f.write_str("already the leader"),
-            Refusal::LeaseReads => f.write_str("a leader cannot be forgotten while reads rely on its lease"),
+            Refusal::LeaseReads => {
+                f.write_str("reads may rely on a leader's lease: wait an election timeout")
+            }
             Refusal::Faulted => f.write_str("the node stopped on a fault"),
         }
     }
@@ -302,7 +305,7 @@ pub enum Fault {
     InvalidConfChange(ChangeError),
     /// A snapshot's members contradict themselves.
     InvalidConfState(ChangeError),
-    /// A token was handed back that is not the oldest outstanding one of this node: a bug in the owner.
+    /// A token was handed back that is not the oldest outstanding one of this node in this life: a bug in the owner.
     WrongToken(&'static str),
     /// An invariant of the protocol does not hold (checked in debug builds and tests).
     Invariant(&'static str),

@@ -6,7 +6,7 @@ use crate::config::ApplyTiming;
 use crate::error::{Fault, StorageError};
 use crate::storage::{Fetched, Storage};
 use crate::trace::LogSummary;
-use crate::types::{Entry, EntryId, Index, NodeId, SnapshotMeta, Term, fitting, wire_bytes};
+use crate::types::{Entry, EntryId, Index, LIMIT, NodeId, SnapshotMeta, Term, fitting, wire_bytes};
 use crate::unstable::{Appended, Unstable};
 
 pub(crate) struct Log<S> {
@@ -40,7 +40,7 @@ fn storage_fault(error: StorageError) -> Fault {
 impl<S: Storage> Log<S> {
     pub(crate) fn new(storage: S, timing: ApplyTiming, max_applying_bytes: u64) -> Result<Log<S>, Fault> {
         let (first, last) = (storage.first_index(), storage.last_index());
-        if first == 0 || last > crate::types::LIMIT || last < first - 1 {
+        if first == 0 || last > LIMIT || last < first - 1 {
             return Err(Fault::StorageInconsistent("first and last index contradict each other"));
         }
         let start = first - 1;
@@ -60,12 +60,12 @@ impl<S: Storage> Log<S> {
     pub(crate) fn first_index(&self) -> Index {
         match &self.unstable.snapshot {
             Some(snapshot) => snapshot.index + 1,
-            None => self.storage.first_index(),
+            None => self.storage.first_index().clamp(1, LIMIT + 1),
         }
     }
 
     pub(crate) fn last_index(&self) -> Index {
-        self.unstable.last_index().unwrap_or_else(|| self.storage.last_index())
+        self.unstable.last_index().unwrap_or_else(|| self.storage.last_index().min(LIMIT))
     }
 
     /// The last entry durable here. (A batch that overwrites the storage's end lowers it until it is durable.)
@@ -219,7 +219,10 @@ impl<S: Storage> Log<S> {
         }
         match self.storage.snapshot(at_least, to) {
             Ok(meta) if meta.index == 0 => Err(Fault::StorageInconsistent("offers an empty snapshot")),
-            Ok(meta) => Ok(Some(meta)),
+            Ok(meta) if meta.index > self.last_index() => {
+                Err(Fault::StorageInconsistent("offers a snapshot from beyond the log"))
+            }
+            Ok(meta) => Ok(Some(meta).filter(|meta| meta.index >= at_least)),
             Err(StorageError::Unavailable) => Ok(None),
             Err(error) => Err(storage_fault(error)),
         }

@@ -157,7 +157,7 @@ impl<S: Storage> Node<S> {
     /// The token is not the oldest outstanding one, or something in the batch turned out to be a fault.
     pub fn persisted(&mut self, token: PersistToken) -> Result<(), Fault> {
         self.healthy()?;
-        if token.node != self.core.id || !self.lanes.note_persisted(token.number) {
+        if token.life != self.core.life || !self.lanes.note_persisted(token.number) {
             return Err(self.stop(Fault::WrongToken("persist")));
         }
         self.complete_batches()
@@ -208,7 +208,7 @@ impl<S: Storage> Node<S> {
     pub fn applied(&mut self, token: ApplyToken) -> Result<(), Fault> {
         self.healthy()?;
         let oldest = self.lanes.applying.pop_front();
-        let Some(batch) = oldest.filter(|batch| token.node == self.core.id && batch.number == token.number)
+        let Some(batch) = oldest.filter(|batch| token.life == self.core.life && batch.number == token.number)
         else {
             return Err(self.stop(Fault::WrongToken("apply")));
         };
@@ -246,9 +246,12 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    /// The entries a [`Fetch`](crate::Fetch) asked for, from its `low` on; or why there are none.
+    /// The entries a [`Fetch`](crate::Fetch) asked for, from its `low` on; or why there are none. What another node asked
+    /// for is ignored.
     pub fn fetched(&mut self, token: FetchToken, entries: Result<Vec<crate::Entry>, StorageError>) {
-        self.act(|core| core.fetched(token, entries));
+        if token.life == self.core.life {
+            self.act(|core| core.fetched(token, entries));
+        }
     }
 
     /// The transport could not reach `id`.

@@ -132,7 +132,6 @@ impl<S: Storage> Core<S> {
     pub(crate) fn start_read_round(&mut self) {
         if self.reads.needs_round() {
             self.broadcast_heartbeat();
-            self.confirm_reads();
         }
     }
 

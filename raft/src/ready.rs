@@ -1,5 +1,8 @@
 //! The lanes: what a node wants done, and the tokens that say it was.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::message::Message;
 use crate::types::{Entry, HardState, Index, NodeId, ReadId, SnapshotMeta, SoftState, Term};
 
@@ -83,26 +86,46 @@ pub struct Fetch {
     pub token: FetchToken,
 }
 
-/// Proof that a [`Persist`] was handed out. Not clonable, not constructible outside.
+/// Names one node's life within this process: a member started again must not take the tokens of its earlier life,
+/// whose batches were never written for this one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life(u64);
+
+impl Life {
+    pub(crate) fn begin() -> Life {
+        static LIVES: AtomicU64 = AtomicU64::new(0);
+        Life(LIVES.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Says nothing: one seed must print the same twice.
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// Proof that a [`Persist`] was handed out, in this life. Not clonable, not constructible outside.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the node waits for it"]
 pub struct PersistToken {
-    pub(crate) node: NodeId,
+    pub(crate) life: Life,
     pub(crate) number: u64,
 }
 
-/// Proof that an [`Apply`] was handed out. Not clonable, not constructible outside.
+/// Proof that an [`Apply`] was handed out, in this life. Not clonable, not constructible outside.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the node waits for it"]
 pub struct ApplyToken {
-    pub(crate) node: NodeId,
+    pub(crate) life: Life,
     pub(crate) number: u64,
 }
 
-/// Proof that a [`Fetch`] was handed out. Not clonable, not constructible outside.
+/// Proof that a [`Fetch`] was handed out, in this life. Not clonable, not constructible outside.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the node waits for it"]
 pub struct FetchToken {
+    pub(crate) life: Life,
     pub(crate) low: Index,
     pub(crate) purpose: FetchPurpose,
 }
@@ -111,7 +134,7 @@ pub struct FetchToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchPurpose {
     /// For a follower of the leader of `term`.
-    Follower { to: NodeId, term: Term },
+    Follower { to: NodeId, term: Term, number: u64 },
     /// For the own apply lane.
     Apply,
 }

@@ -72,7 +72,7 @@ impl<S: Storage> Core<S> {
         let Some(progress) = self.tracker.get(to) else { return Ok(false) };
         let unpaused =
             if_empty && progress.state == ProgressState::Snapshot && self.bug(Bug::SnapshotPauseDropped);
-        if (progress.is_paused() && !unpaused) || progress.fetching {
+        if (progress.is_paused() && !unpaused) || progress.fetching != 0 {
             return Ok(false);
         }
         let next = progress.next_index;
@@ -149,15 +149,19 @@ impl<S: Storage> Core<S> {
             progress.sent_commit(commit);
             self.send(to, Body::Heartbeat { commit, round });
         }
+        // Whoever is the whole quorum has answered itself.
+        self.confirm_reads();
     }
 
     fn fetch_for(&mut self, to: NodeId, low: Index) {
         let high = self.log.unstable.offset.min(self.log.last_index() + 1);
+        self.fetch_number += 1;
+        let number = self.fetch_number;
         if let Some(progress) = self.tracker.get_mut(to) {
-            progress.fetching = true;
+            progress.fetching = number;
         }
-        let purpose = FetchPurpose::Follower { to, term: self.term };
-        let token = FetchToken { low, purpose };
+        let purpose = FetchPurpose::Follower { to, term: self.term, number };
+        let token = FetchToken { life: self.life, low, purpose };
         self.fetches.push(Fetch { low, high, max_bytes: self.config.max_append_bytes, token });
     }
 
@@ -186,27 +190,31 @@ impl<S: Storage> Core<S> {
                 }
                 Ok(())
             }
-            FetchPurpose::Follower { to, term } => self.fetched_for(to, term, token.low, entries),
+            FetchPurpose::Follower { to, term, number } => {
+                if self.role != Role::Leader || self.term != term {
+                    return Ok(());
+                }
+                let Some(progress) = self.tracker.get_mut(to) else { return Ok(()) };
+                if progress.fetching != number {
+                    return Ok(());
+                }
+                progress.fetching = 0;
+                self.fetched_for(to, token.low, entries)
+            }
         }
     }
 
-    fn fetched_for(&mut self, to: NodeId, term: u64, low: Index, entries: Vec<Entry>) -> Result<(), Fault> {
-        if self.role != Role::Leader || self.term != term {
-            return Ok(());
+    fn fetched_for(&mut self, to: NodeId, low: Index, entries: Vec<Entry>) -> Result<(), Fault> {
+        if entries.is_empty() {
+            return if low < self.log.first_index() { self.send_append(to) } else { Ok(()) };
         }
-        let Some(progress) = self.tracker.get_mut(to) else { return Ok(()) };
-        if !std::mem::take(&mut progress.fetching) {
-            return Ok(());
-        }
-        let wanted = progress.next_index == low && !progress.is_paused() && !entries.is_empty();
+        let Some(progress) = self.tracker.get(to) else { return Ok(()) };
+        let wanted = progress.next_index == low && !progress.is_paused();
         if wanted && let Some(log_term) = self.log.term(low - 1)? {
             self.send_entries(to, low - 1, log_term, entries);
-            return self.feed(to);
         }
-        if entries.is_empty() && low < self.log.first_index() {
-            return self.send_append(to);
-        }
-        Ok(())
+        // More, or what became of it meanwhile.
+        self.feed(to)
     }
 
     /// The transport could not reach `peer`: what is in flight is likely lost.

@@ -28,10 +28,16 @@ impl<S: Storage> Core<S> {
             Body::Vote { index, log_term, transfer, .. } => {
                 let blind = transfer && self.bug(Bug::TransferToLagging);
                 let theirs = EntryId { term: log_term, index };
+                if !transfer && self.promised() && self.vote != from {
+                    return Ok(self.ignore_in_lease(VoteKind::Vote, from, theirs)?);
+                }
                 return Ok(self.consider_vote(VoteKind::Vote, from, term, theirs, blind)?);
             }
             Body::PreVote { index, log_term, .. } => {
                 let theirs = EntryId { term: log_term, index };
+                if self.promised() {
+                    return Ok(self.ignore_in_lease(VoteKind::PreVote, from, theirs)?);
+                }
                 return Ok(self.consider_vote(VoteKind::PreVote, from, term, theirs, false)?);
             }
             _ => {}
@@ -75,18 +81,7 @@ impl<S: Storage> Core<S> {
         if let Some((kind, theirs, false)) = vote
             && self.in_lease()
         {
-            let last = self.log.last_id()?;
-            trace!(
-                self,
-                Event::VoteIgnoredInLease {
-                    kind,
-                    from: message.from,
-                    last,
-                    vote: self.vote,
-                    theirs,
-                    remaining_ticks: self.config.election_ticks.saturating_sub(self.election_elapsed),
-                }
-            );
+            self.ignore_in_lease(kind, message.from, theirs)?;
             return Ok(false);
         }
         match message.body {
@@ -107,12 +102,33 @@ impl<S: Storage> Core<S> {
         Ok(true)
     }
 
-    /// A leader was heard of within an election timeout: no votes then (thesis, §6.2 and §4.2.3). Where reads rely
-    /// on it, the promise outlives the leader's term, however this member comes to a newer one.
+    /// A leader was heard of within an election timeout: no votes then (thesis, §6.2 and §4.2.3).
     pub(crate) fn in_lease(&self) -> bool {
         let ticks = self.config.election_ticks;
         let heard = self.config.check_quorum && self.leader != NO_NODE && self.election_elapsed < ticks;
-        heard || (self.lease_reads().is_some() && self.ticks < self.promised_until)
+        heard || self.promised()
+    }
+
+    /// Where reads rely on a leader's lease, the promise not to vote outlives its term, however this member comes
+    /// to a newer one: it holds for votes of the own term as well.
+    fn promised(&self) -> bool {
+        self.lease_reads().is_some() && self.ticks < self.promised_until
+    }
+
+    fn ignore_in_lease(&mut self, kind: VoteKind, from: NodeId, theirs: EntryId) -> Result<(), Fault> {
+        let last = self.log.last_id()?;
+        trace!(
+            self,
+            Event::VoteIgnoredInLease {
+                kind,
+                from,
+                last,
+                vote: self.vote,
+                theirs,
+                remaining_ticks: self.config.election_ticks.saturating_sub(self.election_elapsed),
+            }
+        );
+        Ok(())
     }
 
     fn lower_term(&mut self, message: &Message) -> Result<(), Fault> {

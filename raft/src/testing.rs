@@ -44,6 +44,11 @@ pub fn simple(
     membership::simple(tracker, last_index, steps)
 }
 
+/// As if a lease given in an earlier life were over.
+pub fn forget_promise<S: Storage>(node: &mut Node<S>) {
+    node.core.promised_until = 0;
+}
+
 /// What a batch's durability means, not yet carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {

@@ -29,8 +29,8 @@ impl<S: Storage> Core<S> {
             if self.config.check_quorum {
                 self.check_quorum();
             }
-            if self.role == Role::Leader {
-                self.transferee = NO_NODE;
+            if self.role == Role::Leader && std::mem::replace(&mut self.transferee, NO_NODE) != NO_NODE {
+                self.leave_joint_if_due()?;
             }
         }
         if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {

@@ -36,6 +36,7 @@ impl<S: Storage> Core<S> {
             trace!(self, Event::TransferAborted { to: aborted });
         }
         if to == self.id {
+            self.leave_joint_if_due()?;
             return self.ignore_transfer(to, Refusal::AlreadyLeader);
         }
         trace!(self, Event::TransferStarted { to });

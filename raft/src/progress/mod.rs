@@ -51,8 +51,9 @@ pub struct Progress {
     pub inflights: Inflights,
     /// It does not vote.
     pub is_learner: bool,
-    /// Entries for it are being read by the owner.
-    pub(crate) fetching: bool,
+    /// Entries for it are being read by the owner: the number of that fetch, or 0. At most one at a time, whatever
+    /// becomes of the state meanwhile.
+    pub(crate) fetching: u64,
     /// The newest heartbeat round it answered in this leader's term.
     pub(crate) acked_round: u64,
 }
@@ -70,7 +71,7 @@ impl Progress {
             flow_paused: false,
             inflights,
             is_learner,
-            fetching: false,
+            fetching: 0,
             acked_round: 0,
         }
     }
@@ -79,7 +80,6 @@ impl Progress {
         self.flow_paused = false;
         self.pending_snapshot = 0;
         self.state = state;
-        self.fetching = false;
         self.inflights.reset();
     }
 

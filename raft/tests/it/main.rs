@@ -9,7 +9,11 @@ mod datadriven;
 mod describe;
 mod hostile;
 mod islands;
+mod leases;
+mod net;
+mod owners;
 mod planted;
+
 mod simulation;
 mod single;
 mod transcripts;

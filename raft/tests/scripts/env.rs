@@ -113,7 +113,8 @@ impl Env {
         let apply = if is_async { ApplyTiming::AfterPersist } else { ApplyTiming::WithPersist };
         let config = Config { id, apply, ..template.clone() };
         let tracer = Box::new(self.output.clone());
-        let node = Node::with_tracer(config, storage, tracer).map_err(|fault| fault.to_string())?;
+        let mut node = Node::with_tracer(config, storage, tracer).map_err(|fault| fault.to_string())?;
+        ketch_raft::testing::forget_promise(&mut node);
         let hard_state = node.hard_state();
         let (append_work, apply_work) = (VecDeque::new(), VecDeque::new());
         self.members.push(Member { node, is_async, append_work, apply_work, hard_state });
