@@ -55,7 +55,12 @@ impl Member {
             seed: random.next(),
             unsafe_no_sync: false,
             log_segment_bytes: SEGMENT_BYTES,
-            store: ketch_mvcc::Options { segment_bytes: SEGMENT_BYTES, ..ketch_mvcc::Options::default() },
+            store: ketch_mvcc::Options {
+                segment_bytes: SEGMENT_BYTES,
+                // Small, so that watchers that are a little behind are served from the log.
+                watch_window_events: 16,
+                ..ketch_mvcc::Options::default()
+            },
         };
         let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(founding()))
             .map_err(|error| stopped(format!("it does not start: {error}")))?;

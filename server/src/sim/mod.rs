@@ -15,6 +15,7 @@ mod history;
 mod load;
 mod member;
 mod random;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use member::Member;
 #[cfg(test)]
 pub(crate) use member::founding;
 pub use random::Random;
+pub use watch::Watching;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -65,6 +67,14 @@ pub struct Report {
     pub unknown: u64,
     /// Linearizable reads that were answered and checked.
     pub reads: u64,
+    /// Events that watchers were told and that were checked.
+    pub watched: u64,
+    /// Progress notices that were checked.
+    pub bookmarks: u64,
+    /// Watches that were resumed after the member had died.
+    pub resumed: u64,
+    /// Watches that compaction overtook.
+    pub lost_watches: u64,
     /// Crashes of the machine.
     pub crashes: u64,
     /// Deaths of the process.
@@ -85,7 +95,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "proposed {} acknowledged {} refused {} full {} unknown {} reads {} crashes {} kills {} faults {} torn {} purges {} \
+            "proposed {} acknowledged {} refused {} full {} unknown {} reads {} watched {} bookmarks {} resumed {} lost {} crashes {} kills {} faults {} torn {} purges {} \
              revision {} digest {:016x}",
             self.proposed,
             self.acknowledged,
@@ -93,6 +103,10 @@ impl fmt::Display for Report {
             self.full,
             self.unknown,
             self.reads,
+            self.watched,
+            self.bookmarks,
+            self.resumed,
+            self.lost_watches,
             self.crashes,
             self.kills,
             self.faults,
@@ -132,7 +146,13 @@ impl Trouble {
 pub fn run(options: &Options) -> Result<Report, String> {
     let mut random = Random::new(options.seed);
     let disk = SimDisk::new(random.next());
-    let mut run = Run { disk, history: History::default(), report: Report::default(), load: Load::default() };
+    let mut run = Run {
+        disk,
+        history: History::default(),
+        report: Report::default(),
+        load: Load::default(),
+        watching: Watching::default(),
+    };
     let mut member = run.start(&mut random)?;
     let mut armed = false;
     for _ in 0..options.rounds {
@@ -148,6 +168,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         };
         if stopped || dies {
             run.report.faults += u64::from(stopped);
+            run.watching.disconnect();
             drop(member);
             run.disk.heal();
             armed = false;
@@ -156,10 +177,11 @@ pub fn run(options: &Options) -> Result<Report, String> {
         }
     }
     run.disk.heal();
-    let Run { disk, mut history, mut report, .. } = run;
+    let Run { disk, mut history, mut report, mut watching, .. } = run;
     if !armed {
         member.settle(&mut random, &mut history, &mut report).map_err(Trouble::into_text)?;
     }
+    watching.settle(&member, &mut random, &mut report)?;
     history.check_all(&member)?;
     report.revision = member.revision();
     report.digest = random.mix(disk.digest());
@@ -171,6 +193,7 @@ struct Run {
     history: History,
     report: Report,
     load: Load,
+    watching: Watching,
 }
 
 impl Run {
@@ -182,7 +205,8 @@ impl Run {
 
     fn step(&mut self, member: &mut Member, random: &mut Random) -> Result<(), Trouble> {
         self.load.offer(member, &mut self.history, random, &mut self.report);
-        member.step(random, &mut self.history, &mut self.report)
+        member.step(random, &mut self.history, &mut self.report)?;
+        self.watching.step(member, random, &mut self.report).map_err(Trouble::Violation)
     }
 
     /// One of the next writes or syncs fails, perhaps half done.
@@ -232,6 +256,10 @@ mod tests {
             total.full += report.full;
             total.unknown += report.unknown;
             total.reads += report.reads;
+            total.watched += report.watched;
+            total.bookmarks += report.bookmarks;
+            total.resumed += report.resumed;
+            total.lost_watches += report.lost_watches;
             total.crashes += report.crashes;
             total.kills += report.kills;
             total.faults += report.faults;
@@ -245,6 +273,10 @@ mod tests {
             total.full,
             total.unknown,
             total.reads,
+            total.watched,
+            total.bookmarks,
+            total.resumed,
+            total.lost_watches,
             total.crashes,
             total.kills,
             total.faults,
