@@ -27,8 +27,9 @@ const SUGGESTED_BYTES_MAX: i64 = 8 << 30;
 const PAIR_OVERHEAD: u64 = 256;
 /// What a lease is estimated to take.
 const LEASE_BYTES: u64 = 64;
-/// Free bytes of the disk below which nothing is taken that makes the store grow.
+/// Free bytes of the disk below which nothing is taken that makes the store grow; on a small disk a part of it.
 const RESERVE_BYTES: u64 = 64 << 20;
+const RESERVE_PART: u64 = 16;
 /// How often the disk is asked.
 const RESERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -171,14 +172,10 @@ impl Reserve {
         }
         self.asked = Some(Stopwatch::start());
         let Ok(space) = self.disk.space(&self.dir) else { return };
-        let short = space.free_bytes < RESERVE_BYTES;
+        let reserve_bytes = RESERVE_BYTES.min(space.total_bytes / RESERVE_PART);
+        let short = space.free_bytes < reserve_bytes;
         if short != shared.disk_is_short() {
-            tracing::warn!(
-                free_bytes = space.free_bytes,
-                reserve_bytes = RESERVE_BYTES,
-                short,
-                "free space of the disk"
-            );
+            tracing::warn!(free_bytes = space.free_bytes, reserve_bytes, short, "free space of the disk");
             shared.set_disk_is_short(short);
         }
     }
@@ -228,8 +225,13 @@ mod tests {
             Reserve::new(disk.clone(), "/s".into()).look(&shared);
             shared.disk_is_short()
         };
+        let space = disk.space(std::path::Path::new("/s")).unwrap();
+        let used = space.total_bytes - space.free_bytes;
         assert!(!look(None));
-        assert!(look(Some(RESERVE_BYTES / 2)));
+        assert!(look(Some(used + used / RESERVE_PART - used / 100)), "a sixteenth of a small disk");
+        assert!(!look(Some(used * 2)));
+        assert!(!look(Some(2 * RESERVE_PART * RESERVE_BYTES)));
+        assert!(look(Some(used)));
         assert!(!look(None));
     }
 }
