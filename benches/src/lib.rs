@@ -2,6 +2,7 @@
 //!
 //! * [`load`]: drives any etcd endpoint and measures rate and latency; the binary `ketch-load` is its face.
 //! * [`versus`]: runs servers one after the other on the same machine and compares; the binary `versus`.
+//! * [`mixes`]: watchers, stalls, lists, idle connections; the binary `mixes`.
 //! * [`restart`]: how long a server needs to be ready again; the binary `restart`.
 //! * [`programs`]: which servers are compared, and where their data goes.
 //! * [`server`]: a server process under test, started, awaited and stopped.
@@ -10,6 +11,7 @@
 
 pub mod args;
 pub mod load;
+pub mod mixes;
 pub mod programs;
 pub mod restart;
 pub mod server;
