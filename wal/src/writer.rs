@@ -388,11 +388,21 @@ impl Core {
 
     /// One round of sync, for everything staged by now; gives the position up to which all is durable.
     pub(crate) fn sync_round(&self) -> Result<u64, Error> {
-        self.flush()?;
         let mut io = self.io();
+        let mut stage = self.stage();
+        self.group.promise(stage.end().as_u64());
+        if stage.out.is_empty() {
+            self.all_written(&stage)?;
+            drop(stage);
+        } else {
+            let (segment, at, end) = self.take_stage(&mut io, &mut stage);
+            drop(stage);
+            self.write_out(&mut io, segment, at, end)?;
+        }
         let upto = self.written();
         let last = io.unsynced.pop();
-        let mut earlier = mem::take(&mut io.unsynced);
+        // Most often there is none, and the vector keeps its memory.
+        let mut earlier = if io.unsynced.is_empty() { Vec::new() } else { mem::take(&mut io.unsynced) };
         if planted(Bug::RotatedSegmentNotSynced) {
             earlier.clear();
         }
