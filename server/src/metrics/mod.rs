@@ -43,6 +43,10 @@ pub struct Metrics {
     pub backend_commit: Histogram,
     /// `etcd_disk_backend_snapshot_duration_seconds`: one snapshot sent to a client.
     pub backend_snapshot: Histogram,
+    /// `etcd_mvcc_hash_duration_seconds`: one hash of everything.
+    pub hash: Histogram,
+    /// `etcd_mvcc_hash_rev_duration_seconds`: one hash of the keys at a revision.
+    pub hash_rev: Histogram,
     /// `etcd_server_proposals_committed_total`: the commit index.
     pub proposals_committed: Gauge,
     /// `etcd_server_proposals_applied_total`: the applied index.
@@ -114,6 +118,8 @@ impl Metrics {
             wal_write_bytes: Gauge::default(),
             backend_commit: disk(),
             backend_snapshot: Histogram::doubling(Duration::from_millis(10), 17),
+            hash: Histogram::doubling(Duration::from_millis(10), 15),
+            hash_rev: Histogram::doubling(Duration::from_millis(10), 15),
             proposals_committed: Gauge::default(),
             proposals_applied: Gauge::default(),
             proposals_pending: Gauge::zero(),

@@ -52,6 +52,9 @@ fn store(page: &mut Page, metrics: &Metrics) {
     );
     let in_use = "Bytes of what the store holds";
     page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", in_use, &metrics.db_in_use_bytes);
+    page.histogram("etcd_mvcc_hash_duration_seconds", "Time to hash everything", &metrics.hash);
+    let rev = "Time to hash the keys at a revision";
+    page.histogram("etcd_mvcc_hash_rev_duration_seconds", rev, &metrics.hash_rev);
     if metrics.counts_applied.load(Relaxed) {
         operations(page, metrics);
     }

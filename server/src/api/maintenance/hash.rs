@@ -11,18 +11,22 @@ use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::apply::cluster::{TABLE_ALARMS, TABLE_CLUSTER, TABLE_MEMBERS, TABLE_MEMBERS_REMOVED};
+use crate::clock::Stopwatch;
 
 /// `Maintenance.Hash`: over keys and tables.
 pub async fn hash(api: Arc<Api>, _context: Context, _request: HashRequest) -> Result<HashResponse, ApiError> {
     let view = api.shared.reader.view();
     let header = Some(api.shared.header(view.revision()));
+    let watch = Stopwatch::start();
     let hash = blocking(move || {
         let mut hash = crc32fast::Hasher::new();
         hash.update(&view.hash(0)?.hash.to_le_bytes());
         tables(&view, &mut hash);
         Ok(hash.finalize())
     });
-    Ok(HashResponse { header, hash: hash.await? })
+    let hash = hash.await?;
+    api.metrics.hash.observe(watch.elapsed());
+    Ok(HashResponse { header, hash })
 }
 
 /// `Maintenance.HashKV`: over the keys, up to a revision.
@@ -38,7 +42,9 @@ pub async fn hash_kv(
         let (compact_revision, hash_revision) = (view.compacted(), request.revision);
         return Ok(HashKvResponse { header, hash: 0, compact_revision, hash_revision });
     }
+    let watch = Stopwatch::start();
     let found = blocking(move || Ok(view.hash(request.revision)?)).await?;
+    api.metrics.hash_rev.observe(watch.elapsed());
     Ok(HashKvResponse {
         header,
         hash: folded(found.hash),
