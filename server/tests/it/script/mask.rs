@@ -1,11 +1,19 @@
 //! Hides what may differ between two servers that behave the same.
 
-/// Heads of table columns with sizes.
-const SIZE_COLUMNS: [&str; 3] = ["DB SIZE", "IN USE", "PERCENTAGE NOT IN USE"];
+/// Heads of table columns with sizes, durations and hashes.
+const HIDDEN_COLUMNS: [&str; 5] = ["DB SIZE", "IN USE", "PERCENTAGE NOT IN USE", "TOOK", "HASH"];
 
-/// Names of sizes in JSON and in `fields` output.
-const SIZE_FIELDS: [&str; 6] =
-    ["\"dbSize\"", "\"dbSizeInUse\"", "\"DBSize\"", "\"DBSizeInUse\"", "\"Took\"", "\"took\""];
+/// Names of sizes, durations and hashes in JSON and in `fields` output.
+const HIDDEN_FIELDS: [&str; 8] = [
+    "\"dbSize\"",
+    "\"dbSizeInUse\"",
+    "\"DBSize\"",
+    "\"DBSizeInUse\"",
+    "\"Took\"",
+    "\"took\"",
+    "\"hash\"",
+    "\"Hash\"",
+];
 
 pub(super) fn mask(text: &str, port: u16) -> String {
     let text = text.replace(&format!("127.0.0.1:{port}"), "ENDPOINT");
@@ -14,13 +22,13 @@ pub(super) fn mask(text: &str, port: u16) -> String {
     if table {
         return mask_table(&lines);
     }
-    lines.iter().map(|line| mask_took(&mask_sizes(&mask_fields(line))) + "\n").collect()
+    lines.iter().map(|line| mask_took(&mask_hash(&mask_sizes(&mask_fields(line)))) + "\n").collect()
 }
 
 /// Replaces the value after each size field up to the next comma, brace or end.
 fn mask_fields(line: &str) -> String {
     let mut line = line.to_owned();
-    for field in SIZE_FIELDS {
+    for field in HIDDEN_FIELDS {
         let mut from = 0;
         while let Some(at) = line[from..].find(field) {
             let value = from + at + field.len();
@@ -39,11 +47,24 @@ fn mask_sizes(line: &str) -> String {
     words.join(", ")
 }
 
-/// `... in 1.2345ms` and `took = 1.2345ms`.
+/// `took = 1.2345ms` and `took 1.2345ms`.
 fn mask_took(line: &str) -> String {
-    match line.find("took = ") {
-        Some(at) => format!("{}took = *", &line[..at]),
-        None => line.to_owned(),
+    for took in ["took = ", "took "] {
+        if let Some(at) = line.find(took) {
+            return format!("{}{took}*", &line[..at]);
+        }
+    }
+    line.to_owned()
+}
+
+/// The hash in `http://ENDPOINT, 1084519789, 29`.
+fn mask_hash(line: &str) -> String {
+    let parts: Vec<&str> = line.split(", ").collect();
+    match parts.as_slice() {
+        [endpoint, hash, revision] if endpoint.contains("ENDPOINT") && hash.parse::<u32>().is_ok() => {
+            format!("{endpoint}, *, {revision}")
+        }
+        _ => line.to_owned(),
     }
 }
 
@@ -56,16 +77,17 @@ fn mask_table(lines: &[&str]) -> String {
         .collect();
     let Some(head) = rows.first().cloned() else { return String::new() };
     let hide = |(index, cell): (usize, &String)| match head.get(index) {
-        Some(title) if SIZE_COLUMNS.contains(&title.as_str()) && title != cell => "*".to_owned(),
+        Some(title) if HIDDEN_COLUMNS.contains(&title.as_str()) && title != cell => "*".to_owned(),
         _ => cell.clone(),
     };
     rows.iter().map(|row| row.iter().enumerate().map(hide).collect::<Vec<_>>().join("|") + "\n").collect()
 }
 
 #[test]
-fn sizes_are_hidden_and_nothing_else() {
+fn what_may_differ_is_hidden_and_nothing_else() {
     let line = r#"{"dbSize":20480,"leader":7,"dbSizeInUse":16}"#;
     assert_eq!(mask(line, 1), "{\"dbSize\":*,\"leader\":7,\"dbSizeInUse\":*}\n");
+    assert_eq!(mask("http://127.0.0.1:77, 1084519789, 29", 77), "http://ENDPOINT, *, 29\n");
     assert_eq!(mask("127.0.0.1:77 is healthy: took = 2ms", 77), "ENDPOINT is healthy: took = *\n");
     let table = "+--+--+\n| ID | DB SIZE |\n+--+--+\n| 7 | 20 kB |\n";
     assert_eq!(mask(table, 1), "|ID|DB SIZE|\n|7|*|\n");

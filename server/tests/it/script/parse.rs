@@ -1,4 +1,5 @@
-//! Reads the script: a command a line, its standard input in lines that start with `|`.
+//! Reads the script: a command a line, its standard input in lines that start with `|`; `3> ` before a command
+//! that does not end by itself says after how many lines of output it is ended.
 
 /// One command.
 #[derive(Debug)]
@@ -7,6 +8,8 @@ pub(super) struct Step {
     pub(super) text: String,
     pub(super) args: Vec<String>,
     pub(super) input: String,
+    /// A command that does not end by itself is ended after so many lines of output.
+    pub(super) lines: Option<usize>,
 }
 
 pub(super) fn parse(script: &str) -> Vec<Step> {
@@ -17,8 +20,12 @@ pub(super) fn parse(script: &str) -> Vec<Step> {
             step.input.push_str(input.strip_prefix(' ').unwrap_or(input));
             step.input.push('\n');
         } else if !line.is_empty() && !line.starts_with('#') {
+            let (lines, command) = match line.split_once("> ") {
+                Some((lines, command)) if lines.parse::<usize>().is_ok() => (lines.parse().ok(), command),
+                _ => (None, line),
+            };
             let (line, text) = (index + 1, line.to_owned());
-            steps.push(Step { line, args: words(&text), text, input: String::new() });
+            steps.push(Step { line, args: words(command), text, input: String::new(), lines });
         }
     }
     steps
@@ -47,4 +54,10 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn quotes_keep_words_together() {
     assert_eq!(words("put a 'two words' ''"), ["put", "a", "two words", ""]);
+}
+
+#[test]
+fn a_number_before_a_command_limits_its_output() {
+    let steps = parse("3> watch a\n| x\nget b");
+    assert_eq!((steps[0].lines, steps[0].args.len(), steps[1].lines), (Some(3), 2, None));
 }

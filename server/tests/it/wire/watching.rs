@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ketch_proto::etcdserverpb::*;
+use ketch_proto::mvccpb::Event;
 use ketch_proto::tonic::transport::Channel;
 
 use crate::harness::random::Random;
@@ -248,8 +249,8 @@ impl Twin {
             let mut by_watcher: BTreeMap<i64, Vec<WatchResponse>> = BTreeMap::new();
             for response in side.log.drain(..) {
                 if keep_progress || !is_progress(&response) {
-                    by_watcher.entry(response.watch_id).or_default().push(response);
                     count += 1;
+                    by_watcher.entry(response.watch_id).or_default().extend(by_revision(response));
                 }
             }
             by_watcher
@@ -271,6 +272,21 @@ impl Twin {
         }
         count / 2
     }
+}
+
+/// A response with the events of several revisions as one response for each: how many revisions a server
+/// has ready for a watcher when it writes to it is a matter of time. The header must be as far as the events.
+fn by_revision(response: WatchResponse) -> Vec<WatchResponse> {
+    let revision_of = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+    let Some(last) = response.events.last() else { return vec![response] };
+    assert!(revision(&response) >= revision_of(last) && !response.fragment, "{response:?}");
+    let parts = response.events.chunk_by(|one, other| revision_of(one) == revision_of(other));
+    let part = |events: &[Event]| {
+        let mut part = WatchResponse { events: events.to_vec(), ..response.clone() };
+        part.header.as_mut().unwrap().revision = revision_of(&events[0]);
+        part
+    };
+    parts.map(part).collect()
 }
 
 /// Whether a watcher gets the puts of [`BARRIER`].
