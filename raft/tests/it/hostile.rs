@@ -244,3 +244,13 @@ fn a_faulted_node_refuses_everything() {
     assert_eq!(node.propose(Bytes::new()), Err(ketch_raft::Refusal::Faulted));
     assert_eq!(node.apply_conf_change(&ConfChange::leave()), Err(fault));
 }
+
+/// A slice of what the fuzzer does, from seeds.
+#[test]
+fn arbitrary_bytes_never_panic() {
+    for seed in 0..600 {
+        let mut rng = Rng::new(seed);
+        let bytes: Vec<u8> = (0..rng.below(1500)).map(|_| rng.next_u64() as u8).collect();
+        crate::stepping::run(&bytes);
+    }
+}

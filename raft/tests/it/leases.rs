@@ -28,7 +28,7 @@ fn no_stale_read(net: &mut Net, other: u64) {
 /// 2 follows 1 in term 1, is carried to term 2 by an answer to its own old request, and is then asked for a vote of
 /// that term: the promise to 1 still holds.
 #[test]
-fn holds_for_votes_of_the_own_term() {
+pub(crate) fn holds_for_votes_of_the_own_term() {
     let mut net = Net::new(lease(), 3);
     net.wait_for_leases();
     net.campaign(2);
@@ -59,7 +59,7 @@ fn holds_for_votes_of_the_own_term() {
 
 /// 3 answers its first heartbeat ever, and crashes before anything is written: it must not vote right after its start.
 #[test]
-fn outlives_a_crash_before_the_first_write() {
+pub(crate) fn outlives_a_crash_before_the_first_write() {
     let mut net = Net::new(lease(), 3);
     net.wait_for_leases();
     net.campaign(1);
@@ -99,7 +99,7 @@ fn nobody_campaigns_before_a_lease_of_an_earlier_life_is_over() {
 
 /// A read waits for the answer of a voter that is removed meanwhile: the leader alone is the quorum then.
 #[test]
-fn a_read_is_confirmed_when_the_quorum_shrinks_to_those_who_answered() {
+pub(crate) fn a_read_is_confirmed_when_the_quorum_shrinks_to_those_who_answered() {
     use ketch_raft::{ConfChange, ConfChangeKind, ConfState};
     let mut net = Net::new(Config::default(), 2);
     net.campaign(1);

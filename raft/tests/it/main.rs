@@ -14,6 +14,8 @@ mod net;
 mod owners;
 mod planted;
 
+mod sentences;
 mod simulation;
 mod single;
+mod stepping;
 mod transcripts;

@@ -121,7 +121,7 @@ fn a_snapshot_beyond_the_log_is_a_fault_and_one_too_old_is_not_sent() {
 
 /// Leaving is refused while leadership is handed over; an idle group must not stay joint when that is given up.
 #[test]
-fn a_joint_configuration_is_left_after_a_transfer_that_failed() {
+pub(crate) fn a_joint_configuration_is_left_after_a_transfer_that_failed() {
     let mut net = Net::new(Config::default(), 4);
     net.campaign(1);
     net.deliver(|_| true);
