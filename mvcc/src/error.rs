@@ -149,6 +149,66 @@ impl From<Fault> for ReadError {
     }
 }
 
+/// Why a change was refused. Except for a fault nothing has changed, and the answer is a function of the store's state and the
+/// change alone: the same on every store with the same history.
+#[derive(Clone, Debug)]
+pub enum WriteError {
+    /// A key has at least one byte.
+    EmptyKey,
+    /// Key and value do not fit into one record of the log.
+    RecordTooLarge {
+        /// What they would take there, in bytes.
+        bytes: u64,
+        /// The most a record has.
+        limit: u64,
+    },
+    /// The transaction would write more than one commit should hold.
+    TransactionTooLarge {
+        /// What it would write at least, in bytes.
+        bytes: u64,
+        /// [`WriteTxn::BYTES_MAX`](crate::WriteTxn::BYTES_MAX).
+        limit: u64,
+    },
+    /// The store is broken.
+    Fault(Fault),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::EmptyKey => f.write_str("the key is empty"),
+            WriteError::RecordTooLarge { bytes, limit } => {
+                write!(f, "key and value take {bytes} bytes in the log, the most is {limit}")
+            }
+            WriteError::TransactionTooLarge { bytes, limit } => {
+                write!(f, "the transaction would write {bytes} bytes or more, the most is {limit}")
+            }
+            WriteError::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+impl From<Fault> for WriteError {
+    fn from(fault: Fault) -> WriteError {
+        WriteError::Fault(fault)
+    }
+}
+
+/// For those who have made sure before that a change is within the limits: a refusal is then a misuse.
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Fault {
+        let rule = match error {
+            WriteError::Fault(fault) => return fault,
+            WriteError::EmptyKey => "a key is not empty",
+            WriteError::RecordTooLarge { .. } => "key and value fit into one record",
+            WriteError::TransactionTooLarge { .. } => "a transaction fits into one commit",
+        };
+        Fault::new(FaultKind::Misuse { rule })
+    }
+}
+
 /// Why a compaction was refused; nothing changed.
 #[derive(Clone, Debug)]
 pub enum CompactError {

@@ -83,7 +83,7 @@ mod watch;
 mod write;
 
 pub use background::Background;
-pub use error::{CompactError, Fault, FaultKind, OpenError, ReadError};
+pub use error::{CompactError, Fault, FaultKind, OpenError, ReadError, WriteError};
 pub use hash::StoreHash;
 pub use options::Options;
 pub use read::{Iter, Reader, View};

@@ -61,6 +61,11 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
         // One that was being written when the store ended; the next one would do so, too.
         let _ = disk.remove(&dir.join(checkpoint::TEMPORARY));
     }
+    if !options.read_only {
+        // A checkpoint may be found under its name although its renaming is not durable yet; what it knows to be dead is
+        // dropped from now on.
+        disk.sync_dir(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    }
     let loaded = checkpoint::load::load(&*disk, dir)?;
     let checkpoint_end = loaded.as_ref().map_or(Position::START, |loaded| loaded.header.end);
     if wal.end() < checkpoint_end {
@@ -231,6 +236,7 @@ impl State {
             pending: Arc::default(),
             batch: Batch::new(),
             others: Vec::new(),
+            others_bytes: 0,
             arena: BytesMut::new(),
             written: Default::default(),
             tombstones: VecDeque::new(),

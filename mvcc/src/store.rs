@@ -75,6 +75,8 @@ pub(crate) struct State {
     pub(crate) batch: Batch,
     /// Records that follow the changes in the batch.
     pub(crate) others: Vec<(u8, Vec<u8>)>,
+    /// What these take there.
+    pub(crate) others_bytes: u64,
     /// Where encodings are made before they go to the batch and to watchers.
     pub(crate) arena: bytes::BytesMut,
     pub(crate) written: crate::shared::Totals,
@@ -127,7 +129,7 @@ impl Store {
         self.shared.check().map_err(CompactError::Fault)?;
         compaction::check(revision, self.state.revision, self.state.compacted)?;
         self.state.compacted = revision;
-        self.state.others.push((record::COMPACT, revision.to_le_bytes().to_vec()));
+        self.state.add_other(record::COMPACT, revision.to_le_bytes().to_vec());
         Ok(())
     }
 
@@ -152,7 +154,7 @@ impl Store {
         data.extend_from_slice(&key);
         data.extend_from_slice(&value);
         if !planted(Bug::TablesOutsideTheBatch) {
-            self.state.others.push((record::TABLE_PUT, data));
+            self.state.add_other(record::TABLE_PUT, data);
         }
         self.state.tables.put(table, key, value);
     }
@@ -163,7 +165,7 @@ impl Store {
             let mut data = Vec::with_capacity(1 + key.len());
             data.push(table.0);
             data.extend_from_slice(key);
-            self.state.others.push((record::TABLE_DELETE, data));
+            self.state.add_other(record::TABLE_DELETE, data);
         }
     }
 
@@ -180,6 +182,12 @@ impl Store {
             return Err(Fault::new(crate::error::FaultKind::Misuse { rule }));
         }
         self.state.commit(&self.shared, applied, false).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// How many bytes the next [`Store::commit`] writes to the log for what has been changed since the last one, in O(1); the
+    /// commit's own frame of about a hundred bytes is not counted. A commit can hold 1 GiB.
+    pub fn pending_bytes(&self) -> u64 {
+        self.state.batch.bytes() as u64 + self.state.others_bytes
     }
 
     /// A handle for readers.
@@ -232,6 +240,13 @@ impl Store {
 }
 
 impl State {
+    /// Adds a record that follows the changes.
+    fn add_other(&mut self, kind: u8, data: Vec<u8>) {
+        const FRAME: u64 = 16;
+        self.others_bytes += data.len().next_multiple_of(8) as u64 + FRAME;
+        self.others.push((kind, data));
+    }
+
     /// A root of the writer's present state.
     pub(crate) fn root_now(&self) -> Arc<Root> {
         Arc::new(Root {
@@ -262,6 +277,7 @@ impl State {
             self.applied = applied;
             return Ok(());
         }
+        self.others_bytes = 0;
         for (kind, data) in self.others.drain(..) {
             self.batch.push(kind, &[&data]);
         }

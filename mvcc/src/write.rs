@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ketch_wal::RECORD_BYTES_MAX;
 
 use crate::encoding::{self, Fields};
-use crate::error::{Fault, ReadError};
-use crate::index::Entry;
+use crate::error::{Fault, ReadError, WriteError};
 use crate::log::record::{CREATE, Change, DELETE, UPDATE};
 use crate::planted::{Bug, planted};
 use crate::read::View;
@@ -25,6 +25,8 @@ pub struct WriteTxn<'a> {
     main: i64,
     /// Changes so far.
     subs: u32,
+    /// What the store would have written without them.
+    bytes_before: u64,
 }
 
 /// A version that a change replaced, read when asked for. Holding it delays the dropping of compacted data.
@@ -60,10 +62,26 @@ pub struct Deleted {
     pub previous: Previous,
 }
 
+/// What a put takes in the log beside key and value, at most.
+const PUT_OVERHEAD: u64 = 128;
+/// What a tombstone takes beside its key, at most.
+const TOMBSTONE_OVERHEAD: u64 = 64;
+
 impl<'a> WriteTxn<'a> {
+    /// The most bytes a transaction may write to the log, 320 MiB, of the 1 GiB that a commit can hold. Whoever commits
+    /// when [`Store::pending_bytes`] is above 512 MiB never has one that does not fit.
+    pub const BYTES_MAX: u64 = 320 << 20;
+
+    /// Whether `more` bytes may be written on top of what was.
+    fn admit(&self, more: u64) -> Result<(), WriteError> {
+        let bytes = self.store.pending_bytes() - self.bytes_before + more;
+        let limit = Self::BYTES_MAX;
+        if bytes > limit { Err(WriteError::TransactionTooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
     pub(crate) fn new(store: &'a mut Store) -> WriteTxn<'a> {
-        let main = store.state.revision + 1;
-        WriteTxn { store, main, subs: 0 }
+        let (main, bytes_before) = (store.state.revision + 1, store.pending_bytes());
+        WriteTxn { store, main, subs: 0, bytes_before }
     }
 
     /// What a response header says now: the transaction's revision once it changed something, else the store's.
@@ -103,9 +121,18 @@ impl<'a> WriteTxn<'a> {
     /// Sets `key` to `value`, attached to `lease` (0 for none). Returns the version it replaces.
     ///
     /// # Errors
-    /// The [`Fault`] that stopped the store.
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Result<Option<Previous>, Fault> {
+    /// [`WriteError`]: an empty key, one that is too long, too much for one transaction; or the fault that stopped the
+    /// store.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Result<Option<Previous>, WriteError> {
         self.store.shared.check()?;
+        let (bytes, limit) = ((key.len() + value.len()) as u64 + PUT_OVERHEAD, RECORD_BYTES_MAX);
+        if key.is_empty() {
+            return Err(WriteError::EmptyKey);
+        }
+        if bytes > limit {
+            return Err(WriteError::RecordTooLarge { bytes, limit });
+        }
+        self.admit(bytes)?;
         let revision = self.next();
         let compacted = self.store.state.compacted;
         let (mut before, mut create_revision, mut version) = (None, 0, 0);
@@ -125,10 +152,11 @@ impl<'a> WriteTxn<'a> {
     /// Deletes every key of `range`; they are returned in order. Deleting nothing makes no revision.
     ///
     /// # Errors
-    /// The [`Fault`] that stopped the store.
-    pub fn delete_range(&mut self, range: &KeyRange) -> Result<Vec<Deleted>, Fault> {
+    /// [`WriteError::TransactionTooLarge`] when the tombstones, each as long as its key and up to 64 bytes more, would be
+    /// too much: then none has been written. Or the fault that stopped the store.
+    pub fn delete_range(&mut self, range: &KeyRange) -> Result<Vec<Deleted>, WriteError> {
         self.store.shared.check()?;
-        let keys = self.live_keys(range);
+        let keys = self.live_keys(range)?;
         let mut deleted = Vec::with_capacity(keys.len());
         for (key, previous) in keys {
             self.delete(&key, previous);
@@ -142,23 +170,22 @@ impl<'a> WriteTxn<'a> {
         self.revision()
     }
 
-    fn live_keys(&self, range: &KeyRange) -> Vec<(Bytes, Revision)> {
+    /// The keys that exist in `range`, when deleting them is not too much.
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<(Bytes, Revision)>, WriteError> {
         let tree = &self.store.state.tree;
-        let found = |(key, head): (&[u8], Entry<'_>)| (Bytes::copy_from_slice(key), head.revision);
-        match range {
-            KeyRange::Single(key) => tree
-                .get(key)
-                .filter(|head| head.is_live())
-                .map(|head| found((key, head)))
-                .into_iter()
-                .collect(),
-            KeyRange::Span { start, .. } => tree
-                .iter_from(start)
-                .take_while(|(key, _)| range.contains(key))
-                .filter(|(_, head)| head.is_live())
-                .map(found)
-                .collect(),
+        if let KeyRange::Single(key) = range {
+            let head = tree.get(key).filter(|head| head.is_live());
+            return Ok(head.map(|head| (Bytes::copy_from_slice(key), head.revision)).into_iter().collect());
         }
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (key, head) in tree.iter_from(range.start()).take_while(|(key, _)| range.contains(key)) {
+            if head.is_live() {
+                bytes += key.len() as u64 + TOMBSTONE_OVERHEAD;
+                self.admit(bytes)?;
+                found.push((Bytes::copy_from_slice(key), head.revision));
+            }
+        }
+        Ok(found)
     }
 
     fn delete(&mut self, key: &Bytes, previous: Revision) {

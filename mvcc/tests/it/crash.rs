@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ketch_mvcc::model::Model;
 use ketch_mvcc::{
     Applied, CompactError, Fault, KeyRange, OpenError, Options, Query, Store, TableId, WatchRequest,
+    WriteError,
 };
 use ketch_mvcc::{Cursor, Import, ImportError};
 use ketch_wal::SimDisk;
@@ -91,6 +92,12 @@ impl From<Fault> for Stop {
     }
 }
 
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Stop {
+        Stop(error.to_string())
+    }
+}
+
 impl From<OpenError> for Stop {
     fn from(error: OpenError) -> Stop {
         Stop(error.to_string())
@@ -155,7 +162,11 @@ fn at_every_operation(
         disk.set_hook(None);
         disk.heal();
         end(&disk);
-        verify(&disk, &mut record, &format!("operation {at} of {operations}, {result:?}"));
+        let what = format!("operation {at} of {operations}, {result:?}");
+        verify(&disk, &mut record, &what);
+        // What the next life built upon must have been durable as well.
+        disk.crash();
+        verify(&disk, &mut record, &format!("{what}, then a crash"));
     }
 }
 

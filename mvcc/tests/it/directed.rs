@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ketch_mvcc::model::Model;
 use ketch_mvcc::{
     Applied, Chunk, Cursor, Import, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store, TableId,
+    WriteError, WriteTxn,
 };
 use ketch_wal::SimDisk;
 
@@ -323,4 +324,52 @@ fn snapshots_begin_other_histories() {
         assert_eq!(store.reader().view().hash(0).unwrap(), hash, "bump {bump}");
         assert_eq!(store.compacted(), if bump == 0 { 200 } else { revision + bump as i64 });
     }
+}
+
+/// What the next commit writes is known beforehand, and what is too much for a transaction is refused before it changes
+/// anything.
+#[test]
+fn limits_are_typed_and_change_nothing() {
+    let mut store = open(&SimDisk::new(1), small());
+    assert_eq!(store.pending_bytes(), 0);
+    assert!(matches!(store.txn().put(b"", b"v", 0), Err(WriteError::EmptyKey)));
+    let huge = vec![0; 64 << 20];
+    assert!(matches!(store.txn().put(b"k", &huge, 0), Err(WriteError::RecordTooLarge { .. })));
+    assert!(matches!(store.txn().put(&huge, b"v", 0), Err(WriteError::RecordTooLarge { .. })));
+    drop(huge);
+    assert_eq!((store.revision(), store.pending_bytes()), (1, 0));
+    let value = vec![1; 1000];
+    for i in 0..50u32 {
+        let before = store.pending_bytes();
+        store.txn().put(&i.to_be_bytes(), &value, 0).unwrap();
+        assert!((1000..1200).contains(&(store.pending_bytes() - before)));
+    }
+    store.table_put(TableId(1), Bytes::from_static(b"k"), value.into());
+    let (pending, before) = (store.pending_bytes(), store.sizes().physical_bytes);
+    assert!((51_000..60_000).contains(&pending));
+    commit(&mut store);
+    assert!((pending..pending + 8192).contains(&(store.sizes().physical_bytes - before)));
+    assert_eq!(store.pending_bytes(), 0);
+}
+
+#[test]
+fn a_delete_of_too_much_changes_nothing() {
+    let mut store = open(&SimDisk::new(1), Options::default());
+    // Long keys, so that few of them are too much.
+    let key = |i: u32| [&i.to_be_bytes()[..], &vec![b'k'; 4 << 20]].concat();
+    for i in 0..81 {
+        store.txn().put(&key(i), b"", 0).unwrap();
+        commit(&mut store);
+    }
+    let refused = store.txn().delete_range(&KeyRange::all());
+    assert!(matches!(refused, Err(WriteError::TransactionTooLarge { limit: WriteTxn::BYTES_MAX, .. })));
+    assert_eq!((store.revision(), store.pending_bytes(), store.sizes().keys), (82, 0, 81));
+    let some = KeyRange::from_wire(key(0).into(), key(40).into());
+    let mut txn = store.txn();
+    assert_eq!(txn.delete_range(&some).unwrap().len(), 40);
+    // The transaction as a whole has the limit.
+    assert!(matches!(txn.delete_range(&KeyRange::all()), Err(WriteError::TransactionTooLarge { .. })));
+    txn.finish();
+    commit(&mut store);
+    assert_eq!(store.sizes().keys, 41);
 }

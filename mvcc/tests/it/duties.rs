@@ -138,6 +138,22 @@ fn a_store_that_never_syncs_gives_space_back_too() {
     assert!(store.sizes().physical_bytes < before / 5, "{:?}", store.sizes());
 }
 
+#[test]
+fn a_few_large_values_do_not_pin_what_is_dead_around_them() {
+    let options = Options { segment_bytes: 64 << 10, ..small() };
+    let mut store = open(&SimDisk::new(1), options);
+    for i in 0..2000 {
+        let key = if i % 25 == 0 { format!("live{i}") } else { "k".to_owned() };
+        store.txn().put(key.as_bytes(), &[1; 2000], 0).unwrap();
+        commit(&mut store);
+    }
+    let revision = store.revision();
+    store.compact(revision).unwrap();
+    settle(&mut store);
+    let sizes = store.sizes();
+    assert!(sizes.physical_bytes < 3 * sizes.logical_bytes, "{sizes:?}");
+}
+
 /// Commits of tables with a few keys among them: nothing of it piles up.
 fn tables(keys_every: u64) {
     let disk = SimDisk::new(1);

@@ -4,7 +4,7 @@
 //! randomness and no I/O of its own (the store writes its batches through the `Disk` seam). Applying is a
 //! function of (state, command): flags, sizes and clocks were consulted when the command was proposed.
 
-use ketch_mvcc::{Applied, Fault, Store};
+use ketch_mvcc::{Applied, Fault, Store, WriteError};
 use ketch_proto::etcdserverpb::{AlarmMember, InternalRaftRequest};
 use ketch_raft::{ConfChange, Entry, Payload};
 
@@ -50,6 +50,13 @@ impl std::fmt::Display for ApplyFault {
 }
 
 impl std::error::Error for ApplyFault {}
+
+/// What a command may write is measured before it is applied, so a refusal by the store itself is none of its answers.
+impl From<WriteError> for ApplyFault {
+    fn from(error: WriteError) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 impl From<Fault> for ApplyFault {
     fn from(fault: Fault) -> Self {
