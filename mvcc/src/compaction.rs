@@ -141,7 +141,7 @@ fn kill(shared: &Shared, revision: Revision, dead: &mut Totals) -> Result<u64, F
     if !segment.dead().mark(row) {
         return Ok(0);
     }
-    dead.bytes += change.wire.len() as u64 + Totals::CHARGE;
+    dead.bytes += Totals::charge(&change);
     dead.versions += 1;
     Ok(hash::change(&change))
 }

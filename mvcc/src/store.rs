@@ -361,10 +361,16 @@ impl State {
 
 impl crate::shared::Totals {
     /// What each version is charged beyond its encoding: framing, table of contents, index.
-    pub(crate) const CHARGE: u64 = 64;
+    const CHARGE: u64 = 64;
+
+    /// What a version takes. A tombstone is free: it was paid for with the version that it ends, as long as that is not
+    /// compacted, and afterwards a store that was emptied must not be full of what says so.
+    pub(crate) fn charge(change: &Change) -> u64 {
+        if change.is_delete() { 0 } else { change.wire.len() as u64 + Self::CHARGE }
+    }
 
     pub(crate) fn add(&mut self, change: &Change) {
-        self.bytes += change.wire.len() as u64 + Self::CHARGE;
+        self.bytes += Self::charge(change);
         self.versions += 1;
         self.hash = self.hash.wrapping_add(hash::change(change));
     }

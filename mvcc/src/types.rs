@@ -274,7 +274,7 @@ pub struct Applied {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sizes {
     /// Bytes of uncompacted revisions and of the tables, with a fixed charge for each version's framing and index
-    /// entry. This is what a quota counts; it shrinks as compaction proceeds.
+    /// entry; tombstones are free. This is what a quota counts; it shrinks as compaction proceeds.
     pub logical_bytes: u64,
     /// Bytes of the files that hold something not yet compacted away.
     pub in_use_bytes: u64,

@@ -267,6 +267,27 @@ fn large_keys_and_tables_make_a_checkpoint_that_loads() {
     assert_eq!(store.table(TableId(1)).len(), 100);
 }
 
+/// Whoever deletes everything and compacts up to there has room again, though the tombstones stay for watches.
+#[test]
+fn an_emptied_store_is_empty() {
+    let disk = SimDisk::new(5);
+    let mut store = open(&disk, small());
+    let empty = store.sizes().logical_bytes;
+    for number in 0..2000u32 {
+        put(&mut store, &format!("key{number}"), b"value");
+    }
+    commit(&mut store);
+    let everything = KeyRange::from_wire("\0".into(), "\0".into());
+    store.txn().delete_range(&everything).unwrap();
+    commit(&mut store);
+    let revision = store.revision();
+    store.compact(revision).unwrap();
+    settle(&mut store);
+    assert_eq!((store.sizes().logical_bytes, store.logical_bytes()), (empty, empty));
+    drop(store);
+    assert_eq!(open(&disk, small()).logical_bytes(), empty);
+}
+
 /// A snapshot that begins another history: raft begins anew, and revisions go on far above the old ones.
 #[test]
 fn snapshots_begin_other_histories() {
