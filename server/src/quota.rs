@@ -129,10 +129,20 @@ pub async fn admit(
     if cost == 0 || (fits && !shared.disk_is_short()) {
         return Ok(());
     }
+    raise(proposer, shared, quota, deadline).await;
+    Err(ProposeError::NoSpace)
+}
+
+/// Raises this member's alarm, unless it is raised already or another request is at it, which is then waited for.
+async fn raise(proposer: &Proposer, shared: &Shared, quota: Quota, deadline: tokio::time::Instant) {
     let nospace = AlarmType::Nospace as i32;
-    let raised =
-        shared.alarms().iter().any(|alarm| alarm.alarm == nospace && alarm.member_id == shared.member_id);
-    if !raised {
+    let is_raised =
+        || shared.alarms().iter().any(|alarm| alarm.alarm == nospace && alarm.member_id == shared.member_id);
+    if is_raised() {
+        return;
+    }
+    let _one_at_a_time = shared.raising_alarm.lock().await;
+    if !is_raised() {
         tracing::warn!(
             used_bytes = shared.used_bytes(),
             quota_size_bytes = quota.bytes(),
@@ -147,7 +157,6 @@ pub async fn admit(
         let command = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
         let _whatever = proposer.propose(&crate::caller::Caller::default(), command, deadline).await;
     }
-    Err(ProposeError::NoSpace)
 }
 
 /// Looks at the free space of the disk now and then.

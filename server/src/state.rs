@@ -30,6 +30,8 @@ pub struct Shared {
     is_learner: AtomicBool,
     used_bytes: AtomicU64,
     disk_is_short: AtomicBool,
+    /// Held while this member raises an alarm: of many requests that find the store full, one does.
+    pub raising_alarm: tokio::sync::Mutex<()>,
     /// Up to where compaction is physically done.
     pub compacted: watch::Sender<i64>,
     cluster: RwLock<Arc<Cluster>>,
@@ -52,6 +54,7 @@ impl Shared {
             is_learner: AtomicBool::new(false),
             used_bytes: AtomicU64::new(0),
             disk_is_short: AtomicBool::new(false),
+            raising_alarm: tokio::sync::Mutex::default(),
             compacted: watch::Sender::new(-1),
             cluster: RwLock::default(),
             alarms: RwLock::default(),
