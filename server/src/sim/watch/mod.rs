@@ -242,8 +242,8 @@ impl Stream {
         let revision = response.header.map_or(0, |header| header.revision);
         if response.watch_id == -1 {
             report.bookmarks += 1;
-            let created = self.watches.values_mut().filter(|watch| watch.created);
-            return created.map(|watch| watch.check.bookmark(revision, truth)).collect();
+            let mut created = self.watches.values_mut().filter(|watch| watch.created);
+            return created.try_for_each(|watch| watch.check.bookmark(revision, truth));
         }
         // A watch that was cancelled may have been answered before that.
         let Some(watch) = self.watches.get_mut(&response.watch_id) else { return Ok(()) };
