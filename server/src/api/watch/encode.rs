@@ -10,6 +10,8 @@ use ketch_proto::etcdserverpb::WatchResponse;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use crate::grpc::HEAD_BYTES;
+
 /// From how many bytes on an event is handed out rather than copied.
 const SPLICE_BYTES: usize = 8 << 10;
 /// About how many bytes go out in one frame. One watcher's response may make it larger.
@@ -55,10 +57,8 @@ impl Frames {
     /// Adds a response: `fixed`, which has no events, and after it `events`.
     pub fn push(&mut self, fixed: &WatchResponse, events: &[Bytes]) {
         let len = fixed.encoded_len() + events.iter().map(|event| event_len(event)).sum::<usize>();
-        let copied = events.iter().filter(|event| event.len() < SPLICE_BYTES);
-        let heads = events.len() * (1 + encoded_len_varint(u64::from(u32::MAX)));
-        self.open.reserve(5 + fixed.encoded_len() + heads + copied.map(Bytes::len).sum::<usize>());
-        self.bytes += 5 + len;
+        self.open.reserve(HEAD_BYTES + len.min(FRAME_BYTES));
+        self.bytes += HEAD_BYTES + len;
         self.open.push(0);
         // gRPC knows no longer message; the hub's queues and the limit of a request keep it far below.
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -90,6 +90,9 @@ fn event_len(event: &[u8]) -> usize {
 
 /// Adds `events` of one watcher in one response, or in several if they are many: whole revisions in each.
 pub fn push_events(frames: &mut Frames, fixed: &WatchResponse, events: &[Arc<Event>], previous: bool) {
+    if let [event] = events {
+        return frames.push(fixed, &[event.wire(previous)]);
+    }
     let wires: Vec<Bytes> = events.iter().map(|event| event.wire(previous)).collect();
     let (mut begin, mut bytes) = (0, 0);
     for at in 0..events.len() {
