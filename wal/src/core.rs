@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::Thread;
 
 use crate::error::Error;
 use crate::group::Group;
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     written: AtomicU64,
     duties: Mutex<Duties>,
     retired: Mutex<Vec<Retired>>,
+    worker: Mutex<Option<Thread>>,
     _lock: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -77,6 +79,7 @@ impl Core {
             written,
             duties: Mutex::default(),
             retired: Mutex::default(),
+            worker: Mutex::default(),
             _lock: guard,
         }
     }
@@ -119,6 +122,18 @@ impl Core {
     pub(crate) fn retire(&self, segments: Vec<Arc<Segment>>, after: Position) {
         if !segments.is_empty() {
             lock(&self.retired).push(Retired { after, segments });
+            self.call_worker();
+        }
+    }
+
+    pub(crate) fn set_worker(&self, thread: Option<Thread>) {
+        *lock(&self.worker) = thread;
+    }
+
+    /// There is something to do in the background.
+    pub(crate) fn call_worker(&self) {
+        if let Some(thread) = &*lock(&self.worker) {
+            thread.unpark();
         }
     }
 

@@ -8,7 +8,7 @@
 //! * **Recovery decides** between a clean end, a torn tail (cut and reported: nobody was told that it is durable) and damage
 //!   (a typed error: something proves that it was durable; nothing is skipped or deleted).
 //! * **Bytes once handed out never change**, whatever is truncated, purged or recycled.
-//! * **No thread, no clock, no global state.** Background duties are slices of [`Wal::step`], so a log on the simulated disk runs in one
+//! * **No thread, no clock, no global state.** Background duties are slices of [`Wal::step`] (or of a [`Worker`], if you start one), so a log on the simulated disk runs in one
 //!   thread from one seed.
 //!
 //! ```
@@ -83,6 +83,7 @@ mod sys;
 mod table;
 mod wal;
 mod walk;
+mod worker;
 mod writer;
 
 pub use builder::{BuiltSegment, SegmentBuilder};
@@ -105,3 +106,4 @@ pub use sim::SimDisk;
 pub use stats::Stats;
 pub use sys::name_bus_errors;
 pub use wal::{Appended, Progress, Wal};
+pub use worker::Worker;

@@ -40,6 +40,8 @@ pub enum Bug {
     HalfBatchAccepted,
     /// A truncation is not recorded.
     TruncationForgotten,
+    /// Opening removes the files that a purge let go before the record of the purge is durable.
+    FolderSettledFirst,
 }
 
 #[cfg(feature = "planted")]

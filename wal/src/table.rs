@@ -115,9 +115,10 @@ impl Table {
             self.by_id.remove(&segment.id);
         }
         let by_id = &self.by_id;
-        let lives = |position: u64| by_id.contains_key(&Position::from_u64(position).segment().0);
-        // A range that reaches into a live segment still hides what lies there.
-        self.dead.retain(|&(from, to)| lives(from) || lives(to));
+        let segment = |position: u64| Position::from_u64(position).segment().0;
+        // A range that reaches into or over a live segment of appends still hides what lies there.
+        let hides = |from, to| by_id.range(segment(from)..=segment(to)).any(|(_, live)| !live.built);
+        self.dead.retain(|&(from, to)| hides(from, to));
     }
 }
 

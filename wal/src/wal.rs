@@ -38,7 +38,7 @@ pub enum Progress {
 /// A write-ahead log. Every method takes `&self` and may be called from several threads at once; there is no thread behind it.
 ///
 /// Background duties are done by whoever calls [`step`](Wal::step): call it now and then, and more often while it says
-/// [`Progress::More`]. A log whose `step` is never called works, slower.
+/// [`Progress::More`]; or start a [`Worker`](crate::Worker). A log whose `step` is never called works, slower.
 #[derive(Debug)]
 pub struct Wal {
     core: Arc<Core>,
@@ -47,6 +47,10 @@ pub struct Wal {
 impl Wal {
     pub(crate) fn new(core: Core) -> Wal {
         Wal { core: Arc::new(core) }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Opens the log in a folder, or creates it (not when read-only).

@@ -268,6 +268,7 @@ impl Core {
         self.table_mut().push(Arc::clone(&segment));
         stage.begin_segment(segment);
         count(&self.counters.segments_begun, 1);
+        self.call_worker();
         let layout = layout_frame(self, previous_end);
         stage.put(self.group.durable(), (index, 0), [layout.frames(), run], close, positions);
         Ok(())

@@ -1,5 +1,4 @@
 //! Appending and committing allocate nothing in steady state. A binary of its own, because the allocator counts.
-#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ketch_wal::{Batch, Disk, Error, Opened, Options, Position, Progress, RealDisk, SimDisk, Tail, Wal};
+use ketch_wal::{
+    Batch, Disk, Error, Opened, Options, Position, Progress, RECORD_BYTES_MAX, RealDisk, SEGMENT_BYTES_MIN,
+    SimDisk, Tail, Wal,
+};
 
 pub(crate) fn small() -> Options {
     Options { segment_bytes: 8 << 10, spare_segments: 1, ..Options::default() }
@@ -254,5 +257,39 @@ fn an_unsynced_tail_over_several_segments_is_cut() {
         disk.crash();
         let wal = open(&disk, options).wal;
         assert_eq!(texts(&wal, Position::START).len(), seen.len() + 1);
+    }
+}
+
+#[test]
+fn records_of_every_length_in_segments_of_every_size() {
+    let limit = RECORD_BYTES_MAX as usize;
+    for segment_bytes in [SEGMENT_BYTES_MIN, 64 << 10, 1 << 20, 64 << 20] {
+        for zero_fill in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { segment_bytes, zero_fill, spare_segments: 0, ..Options::default() };
+            let open = || Wal::open(Arc::new(RealDisk), dir.path(), options.clone()).unwrap().wal;
+            let segment = segment_bytes as usize;
+            let mut lengths = vec![0, 1, 7, 8, 9, 4095, 4096, 65_536];
+            lengths.extend((segment - 4300..segment - 4100).step_by(24).chain([segment, segment + 1]));
+            lengths.retain(|len| *len < 4 << 20);
+            // The largest once in small and once in large segments is enough for the time of a test.
+            if zero_fill && [64 << 10, 64 << 20].contains(&segment_bytes) {
+                lengths.push(limit);
+            }
+            let wal = open();
+            let at: Vec<_> = lengths.iter().map(|len| put(&wal, &"r".repeat(*len))).collect();
+            wal.sync().unwrap();
+            drop(wal);
+            let wal = open();
+            let found: Vec<_> = wal.iter(Position::START).map(|record| record.unwrap().data.len()).collect();
+            assert_eq!(found, lengths, "segments of {segment_bytes}");
+            for (at, len) in at.iter().zip(&lengths) {
+                assert!(wal.read(*at).unwrap().data.iter().eq(std::iter::repeat_n(&b'r', *len)));
+            }
+            let mut batch = Batch::new();
+            batch.push_with(1, |bytes| bytes.resize(bytes.len() + limit + 1, 0));
+            let error = wal.append(&mut batch).unwrap_err();
+            assert!(matches!(error, Error::RecordTooLarge { bytes, limit } if bytes == limit + 1));
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::basics::{drain, open, put, small, texts};
 use crate::faults::failed_sync;
 use crate::flips::flip_every_bit;
 use crate::hunt::{Plan, hunt};
+use crate::regressions::killed_then_power_lost_in_recovery;
 
 fn by_hunt() -> Result<(), String> {
     for seed in 0..40 {
@@ -92,7 +93,7 @@ fn by_stale_tail() -> Result<(), String> {
 
 type Finder = fn() -> Result<(), String>;
 
-const BUGS: [(Bug, Finder); 17] = [
+const BUGS: [(Bug, Finder); 18] = [
     (Bug::FolderNotSynced, by_hunt),
     (Bug::HeaderNotSynced, by_hunt),
     (Bug::AcknowledgedBeforeSync, by_hunt),
@@ -110,6 +111,7 @@ const BUGS: [(Bug, Finder); 17] = [
     (Bug::RecycledUnderReader, by_reader),
     (Bug::HalfBatchAccepted, by_hunt),
     (Bug::TruncationForgotten, by_hunt),
+    (Bug::FolderSettledFirst, killed_then_power_lost_in_recovery),
 ];
 
 #[test]

@@ -1,12 +1,13 @@
 //! What went wrong in other logs (raft-engine, qdrant/wal, okaywal, etcd) and must not here.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ketch_wal::sim::{Fault, Op};
-use ketch_wal::{Batch, Options, Position, Progress, SimDisk};
+use ketch_wal::{Batch, Options, Position, Progress, SimDisk, Wal};
 
-use crate::basics::{drain, open, put, small, texts};
+use crate::basics::{DIR, drain, open, put, small, texts};
 
 #[test]
 fn a_stale_checksum_seed_after_truncate_hides_no_entries() {
@@ -118,7 +119,7 @@ fn filling_that_fails_or_takes_long_delays_no_append() {
     // Filling hangs until as many batches were committed as two segments hold.
     let (entered, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (seen, release) = (entered.clone(), done.clone());
-    disk.set_hook(Some(Arc::new(move |_: &SimDisk, op, _: &std::path::Path| {
+    disk.set_hook(Some(Arc::new(move |_: &SimDisk, op, _: &Path| {
         if op == Op::ZeroFill && !release.load(Ordering::Acquire) {
             seen.store(true, Ordering::Release);
             while !release.load(Ordering::Acquire) {
@@ -139,4 +140,72 @@ fn filling_that_fails_or_takes_long_delays_no_append() {
     thread.join().unwrap();
     assert_eq!(texts(&wal, Position::START).len(), 6);
     assert_eq!(wal.stats().spares, 1);
+}
+
+#[test]
+fn a_truncation_over_replaced_segments_still_hides_what_is_between() {
+    let disk = SimDisk::new(8);
+    let wal = open(&disk, small()).wal;
+    put(&wal, "1");
+    let cut = put(&wal, "2 truncated");
+    let first = wal.seal(&mut Batch::new()).unwrap().id;
+    put(&wal, "3 truncated");
+    wal.seal(&mut Batch::new()).unwrap();
+    put(&wal, "4 truncated");
+    wal.truncate_after(cut).unwrap();
+    put(&wal, "5");
+    let last = wal.seal(&mut Batch::new()).unwrap().id;
+    wal.sync().unwrap();
+    for (old, text) in [(first, "1"), (last, "5")] {
+        let mut builder = wal.build_segment().unwrap();
+        let mut batch = Batch::new();
+        batch.push(1, &[text.as_bytes()]);
+        builder.append(&mut batch).unwrap();
+        wal.replace(&[old], vec![builder.finish(&mut Batch::new()).unwrap()]).unwrap();
+        assert_eq!(texts(&wal, Position::START), ["1", "5"]);
+    }
+    drop(wal);
+    disk.crash();
+    assert_eq!(texts(&open(&disk, small()).wal, Position::START), ["1", "5"]);
+}
+
+/// The process dies after a purge whose record is not synced, and the machine while the next one recovers.
+pub(crate) fn killed_then_power_lost_in_recovery() -> Result<(), String> {
+    for zero_fill in [true, false] {
+        let options = Options { zero_fill, ..small() };
+        let disk = SimDisk::new(9);
+        let wal = open(&disk, options.clone()).wal;
+        let mut last = Position::START;
+        for _ in 0..8 {
+            last = put(&wal, &"k".repeat(3000));
+            wal.sync().unwrap();
+        }
+        wal.purge_before(last).unwrap();
+        drop(wal);
+        disk.kill();
+        let copies = Arc::new(Mutex::new(Vec::new()));
+        let seen = copies.clone();
+        disk.set_hook(Some(Arc::new(move |disk: &SimDisk, op, _: &Path| {
+            let versions = disk.undecided();
+            for kept in [vec![0; versions.len()], versions.iter().map(|n| n - 1).collect()] {
+                seen.lock().unwrap().push((op, disk.crashed(&kept)));
+            }
+        })));
+        drop(open(&disk, options.clone()));
+        disk.set_hook(None);
+        for (op, copy) in copies.lock().unwrap().drain(..) {
+            let opened = Wal::open(copy, Path::new(DIR), options.clone());
+            let wal = opened.map_err(|error| format!("power lost at {op:?}: {error}"))?.wal;
+            let count = wal.iter(last).count();
+            if count != 1 {
+                return Err(format!("power lost at {op:?}: {count} records"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn recovery_lets_no_file_go_before_the_record_of_it_is_durable() {
+    killed_then_power_lost_in_recovery().unwrap();
 }

@@ -201,3 +201,30 @@ fn readers_go_on_while_segments_are_purged_and_recycled() {
         }
     });
 }
+
+#[test]
+fn a_worker_keeps_spares_ready_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 16 << 10, spare_segments: 2, ..small() };
+    let wal = Wal::open(Arc::new(RealDisk), dir.path(), options.clone()).unwrap().wal;
+    let worker = ketch_wal::Worker::spawn(&wal).unwrap();
+    // Spares come without anybody calling `step`, again and again.
+    for _ in 0..10 {
+        while wal.stats().spares < 2 {
+            thread::yield_now();
+        }
+        let at = put(&wal, &"w".repeat(9000));
+        put(&wal, &"w".repeat(9000));
+        wal.sync().unwrap();
+        wal.purge_before(at).unwrap();
+        wal.sync().unwrap();
+    }
+    assert_eq!(wal.stats().spare_misses, 0);
+    drop(worker);
+    drop(wal);
+    // It ends by itself when the log does; a new one finds the folder free.
+    let wal = Wal::open(Arc::new(RealDisk), dir.path(), options).unwrap().wal;
+    let worker = ketch_wal::Worker::spawn(&wal).unwrap();
+    wal.close().unwrap();
+    drop(worker);
+}
