@@ -82,9 +82,8 @@ impl<S: Storage> Node<S> {
     /// Promises that rest on nothing still being written come true at once.
     fn settle(&mut self) -> Result<(), Fault> {
         while !self.core.promises.is_empty() && !self.has_unsaved() && self.lanes.newest_synced().is_none() {
-            for promise in std::mem::take(&mut self.core.promises) {
-                self.keep_promise(promise)?;
-            }
+            let promises = std::mem::take(&mut self.core.promises);
+            self.keep_promises(promises)?;
         }
         Ok(())
     }

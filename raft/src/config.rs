@@ -64,7 +64,9 @@ pub enum ReadMode {
     Quorum,
     /// While a quorum answered a heartbeat sent less than `election_ticks - max_drift_ticks` ago, serve at once;
     /// otherwise as [`ReadMode::Quorum`]. Danger: reads may be stale if, within one election timeout, clocks
-    /// of two members drift apart by more than `max_drift_ticks`. Needs `check_quorum`.
+    /// of two members drift apart by more than `max_drift_ticks`, or if a voter runs without this mode: it keeps no
+    /// promise over a restart or a newer term. Switch all voters first, and wait an election timeout. Nobody votes or
+    /// campaigns within an election timeout of its start, not even a sole voter. Needs `check_quorum`.
     Lease {
         /// Ticks by which clocks may drift apart during one election timeout. Less than `election_ticks`.
         max_drift_ticks: u32,

@@ -295,17 +295,17 @@ impl<S: Storage> Core<S> {
         }
         // There may be a change of members anywhere in the tail; waiting for all of it is simpler than a scan.
         self.pending_change_index = self.log.last_index();
-        self.append_as_leader(vec![Payload::default()])?;
+        self.append_as_leader(&mut [Payload::default()])?;
         trace!(self, Event::Became { role: Role::Leader });
         Ok(())
     }
 
     /// Appends entries of the own term and promises itself that they will be durable.
-    pub(crate) fn append_as_leader(&mut self, payloads: Vec<Payload>) -> Result<(), Fault> {
+    pub(crate) fn append_as_leader(&mut self, payloads: &mut [Payload]) -> Result<(), Fault> {
         let first = self.log.last_index() + 1;
         let term = self.term;
-        let entries =
-            payloads.into_iter().zip(first..).map(|(payload, index)| Entry { term, index, payload });
+        let payloads = payloads.iter_mut().map(std::mem::take);
+        let entries = payloads.zip(first..).map(|(payload, index)| Entry { term, index, payload });
         self.log.append(entries, first)?;
         let last = self.log.last_index();
         if self.gathers()

@@ -73,6 +73,15 @@ pub struct Driven {
     pub reads: Vec<ReadState>,
 }
 
+/// The first batch is most often the only one: it is taken over as it is.
+fn gather<T>(all: &mut Vec<T>, mut more: Vec<T>) {
+    if all.is_empty() {
+        *all = more;
+    } else {
+        all.append(&mut more);
+    }
+}
+
 /// Carries out everything that is due on `node`, in the only right order: persist, apply, report. Works with either
 /// [`ApplyTiming`](crate::ApplyTiming). The storage must hold its entries in memory or read them at once.
 ///
@@ -83,8 +92,8 @@ pub fn drive<L: Log>(node: &mut Node<L>, mut apply: impl FnMut(Committed<'_>)) -
     let failed = |error: StorageError| Fault::Storage(error.to_string());
     while node.has_ready() {
         let ready = node.ready();
-        driven.messages.extend(ready.send);
-        driven.reads.extend(ready.reads);
+        gather(&mut driven.messages, ready.send);
+        gather(&mut driven.reads, ready.reads);
         if let Some(persist) = ready.persist {
             let log = node.storage_mut();
             log.persist(persist.hard_state, &persist.entries, persist.snapshot.as_ref(), persist.must_sync)

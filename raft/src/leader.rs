@@ -16,7 +16,8 @@ impl<S: Storage> Core<S> {
     pub(crate) fn step_leader(&mut self, from: NodeId, body: Body) -> Result<(), Halt> {
         match body {
             Body::Propose { entries } => {
-                return self.propose(entries.into_iter().map(|entry| entry.payload).collect());
+                let mut payloads: Vec<Payload> = entries.into_iter().map(|entry| entry.payload).collect();
+                return self.propose(&mut payloads);
             }
             Body::ReadIndex { id } => return Ok(self.take_read(from, id)?),
             Body::Append { .. } | Body::Heartbeat { .. } if from != self.id => {
@@ -42,8 +43,8 @@ impl<S: Storage> Core<S> {
         }
     }
 
-    /// Appends proposals to the own log and sends them on. All or none are taken.
-    pub(crate) fn propose(&mut self, mut payloads: Vec<Payload>) -> Result<(), Halt> {
+    /// Appends proposals to the own log and sends them on. All or none are taken; what is left of `payloads` is of no use.
+    pub(crate) fn propose(&mut self, payloads: &mut [Payload]) -> Result<(), Halt> {
         if let Err(refusal) = self.check_proposal() {
             trace!(self, Event::ProposalRefused { refusal: refusal.clone() });
             return Err(refusal.into());
@@ -69,7 +70,7 @@ impl<S: Storage> Core<S> {
                 }
             }
         }
-        if let Err(refusal) = self.take_uncommitted(&payloads) {
+        if let Err(refusal) = self.take_uncommitted(payloads) {
             trace!(self, Event::ProposalRefused { refusal: refusal.clone() });
             return Err(refusal.into());
         }
@@ -112,13 +113,13 @@ impl<S: Storage> Core<S> {
 
     /// Proposes to leave the joint configuration that was just applied.
     pub(crate) fn propose_leave(&mut self) -> Result<(), Halt> {
-        self.propose(vec![Payload::ConfChange(ConfChange::leave())])
+        self.propose(&mut [Payload::ConfChange(ConfChange::leave())])
     }
 
     /// A proposal of this member: appended here, or passed on.
     pub(crate) fn propose_here(&mut self, payload: Payload) -> Result<(), Halt> {
         if self.role == Role::Leader {
-            return self.propose(vec![payload]);
+            return self.propose(&mut [payload]);
         }
         let body = Body::Propose { entries: vec![Entry { term: 0, index: 0, payload }] };
         match self.role {

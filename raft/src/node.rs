@@ -181,13 +181,20 @@ impl<S: Storage> Node<S> {
 
     /// Own promises first: they find their entries still in memory.
     fn complete(&mut self, batch: Batch) -> Result<(), Fault> {
-        for promise in batch.promises {
-            self.keep_promise(promise)?;
-        }
+        self.keep_promises(batch.promises)?;
         if let Some(mark) = batch.mark
             && let Some(last) = mark.last
         {
             self.core.stable(mark.term, last);
+        }
+        Ok(())
+    }
+
+    /// The emptied vector serves the next promises.
+    pub(crate) fn keep_promises(&mut self, mut promises: Vec<Message>) -> Result<(), Fault> {
+        promises.drain(..).try_for_each(|promise| self.keep_promise(promise))?;
+        if self.core.promises.capacity() == 0 {
+            self.core.promises = promises;
         }
         Ok(())
     }

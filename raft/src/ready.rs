@@ -47,9 +47,10 @@ pub struct Persist {
     pub entries: Vec<Entry>,
     /// A received snapshot: its payload is already staged and synced by the owner.
     pub snapshot: Option<SnapshotMeta>,
-    /// False when only the commit index moved: write it, but let it ride with the next sync.
+    /// False when only the commit index moved: write it, but let it ride with the next sync, and give the token back
+    /// at once, after those before it.
     pub must_sync: bool,
-    /// Give it back when all of this is durable.
+    /// Give it back when all of this is durable, as far as `must_sync` asks for that.
     pub token: PersistToken,
 }
 

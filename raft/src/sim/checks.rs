@@ -254,7 +254,8 @@ impl<M: StateMachine> Simulation<M> {
         let settled = log.committed == log.last_index() && log.applied == log.committed;
         let own = log.term(log.committed).ok().flatten() == Some(leader.core.term);
         let members = leader.core.tracker.conf_state();
-        if !settled || !own || members.is_joint() {
+        let answered = leader.core.reads.pending() == 0;
+        if !settled || !own || !answered || members.is_joint() {
             return Ok(false);
         }
         let applied = log.applied;

@@ -33,7 +33,6 @@ macro_rules! sentences {
         })*
 
         /// (section, test, sentence, transcripts, functions)
-        #[expect(clippy::type_complexity, reason = "a table")]
         const PLAN: &[(&str, &str, &[(&str, &str, &[&str], &[&str])])] = &[
             $((stringify!($section), $title, &[
                 $((stringify!($test), $sentence, &[$($shown),*], &[$(stringify!($also)),*])),*
