@@ -28,6 +28,8 @@ use crate::metrics::CountRpcsLayer;
 /// held up by round trips.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What the metadata of one request may come to: tokens of many groups, baggage of tracing.
+const HEADER_LIST_BYTES: u32 = 1 << 20;
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -143,6 +145,7 @@ async fn connection(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(connections.streams_max)
+        .max_header_list_size(HEADER_LIST_BYTES)
         .keep_alive_interval(Some(interval).filter(|interval| !interval.is_zero()));
     if !timeout.is_zero() {
         builder.http2().keep_alive_timeout(timeout);

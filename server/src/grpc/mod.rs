@@ -4,6 +4,7 @@
 //! Which method is served and what it answers is decided in [`crate::api`]; this room knows frames only.
 
 pub mod answer;
+pub mod encoding;
 pub mod frames;
 pub mod keepalive;
 pub mod outgoing;

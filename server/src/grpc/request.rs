@@ -9,11 +9,12 @@ use http_body::Body;
 use tonic::{Code, Status};
 
 use super::HEAD_BYTES;
+use super::encoding::Encoding;
 
 /// Reads the message of a request that has exactly one, of at most `max` bytes.
 ///
 /// # Errors
-/// What gRPC-Go answers in its place: RESOURCE_EXHAUSTED above the limit, UNIMPLEMENTED for a compressed message,
+/// What gRPC-Go answers in its place: RESOURCE_EXHAUSTED above the limit, UNIMPLEMENTED for an encoding not spoken here,
 /// INTERNAL for a body that is not one message, CANCELED when the client goes away.
 pub async fn message<B>(headers: &HeaderMap, body: B, max: usize) -> Result<Bytes, Status>
 where
@@ -28,7 +29,7 @@ where
             read.check(headers, max)?;
         }
     }
-    read.finish()
+    read.finish(headers, max)
 }
 
 /// The refusal of a message of `len` bytes where `max` are allowed.
@@ -72,9 +73,7 @@ impl Read {
     fn check(&self, headers: &HeaderMap, max: usize) -> Result<(), Status> {
         let Some((compressed, len)) = self.wanted() else { return Ok(()) };
         if compressed {
-            let name = headers.get("grpc-encoding").and_then(|name| name.to_str().ok()).unwrap_or_default();
-            let why = format!("grpc: Decompressor is not installed for grpc-encoding {name:?}");
-            return Err(Status::new(Code::Unimplemented, why));
+            Encoding::of(headers).check()?;
         }
         if len > max {
             return Err(too_large(len, max));
@@ -85,17 +84,17 @@ impl Read {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Bytes, Status> {
-        match self.wanted() {
-            Some((_, len)) if self.bytes().len() == HEAD_BYTES + len => {}
+    fn finish(mut self, headers: &HeaderMap, max: usize) -> Result<Bytes, Status> {
+        let compressed = match self.wanted() {
+            Some((compressed, len)) if self.bytes().len() == HEAD_BYTES + len => compressed,
             None if self.bytes().is_empty() => {
                 return Err(Status::internal("a unary request has no message"));
             }
             _ => return Err(Status::internal("a request ends within its message")),
-        }
+        };
         let mut whole = if self.rest.is_empty() { self.first } else { self.rest.split().freeze() };
         whole.advance(HEAD_BYTES);
-        Ok(whole)
+        if compressed { Encoding::of(headers).inflate(&whole, max) } else { Ok(whole) }
     }
 }
 
@@ -150,10 +149,10 @@ mod tests {
             assert_eq!(read(&message, piece, 6), Err(Code::ResourceExhausted));
             assert_eq!(read(&message[..11], piece, 7), Err(Code::Internal));
             assert_eq!(read(&[&message[..], &[0]].concat(), piece, 7), Err(Code::Internal));
-            assert_eq!(read(&[&[1], &message[1..]].concat(), piece, 7), Err(Code::Unimplemented));
+            assert_eq!(read(&[&[1], &message[1..]].concat(), piece, 7), Err(Code::Internal));
         }
         assert_eq!(read(&[], 1, 7), Err(Code::Internal));
-        assert_eq!(read(&[0xff; 5], 5, 7), Err(Code::Unimplemented));
+        assert_eq!(read(&[0xff; 5], 5, 7), Err(Code::Internal));
         assert_eq!(read(&[0, 0xff, 0xff, 0xff, 0xff], 1, 7), Err(Code::ResourceExhausted));
     }
 }

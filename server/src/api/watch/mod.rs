@@ -33,6 +33,7 @@ use super::Api;
 use super::context::Context;
 use super::streams::Signal;
 use crate::grpc::answer::CONTENT_TYPE;
+use crate::grpc::encoding::Encoding;
 use crate::sync::lock;
 
 /// What all watch streams of a member share.
@@ -82,12 +83,13 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let (parts, body) = request.into_parts();
+    let encoding = Encoding::of(&parts.headers);
     let context = match Context::of(&api, &MetadataMap::from_headers(parts.headers)) {
         Ok(context) => context,
         Err(error) => return Status::from(error).into_http(),
     };
     let limit = api.limits.message_bytes_max();
-    let requests = requests::Requests::new(body, limit);
+    let requests = requests::Requests::new(body, encoding, limit);
     let answer = stream::WatchBody::new(api, &context, requests, limit);
     let mut response = http::Response::new(Body::new(answer));
     response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_TYPE);

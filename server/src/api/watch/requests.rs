@@ -9,6 +9,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::grpc::HEAD_BYTES;
+use crate::grpc::encoding::Encoding;
 use crate::grpc::request::too_large;
 
 /// Reads requests as they come. An idle one holds no buffer.
@@ -16,6 +17,7 @@ pub struct Requests<B> {
     body: Pin<Box<B>>,
     buffer: BytesMut,
     message_bytes_max: usize,
+    encoding: Encoding,
     over: bool,
 }
 
@@ -23,9 +25,9 @@ impl<B> Requests<B>
 where
     B: http_body::Body<Data = Bytes>,
 {
-    /// The requests in `body`, none of them larger than `message_bytes_max`.
-    pub fn new(body: B, message_bytes_max: usize) -> Requests<B> {
-        Requests { body: Box::pin(body), buffer: BytesMut::new(), message_bytes_max, over: false }
+    /// The requests in `body`, none of them larger than `message_bytes_max`; those compressed are of `encoding`.
+    pub fn new(body: B, encoding: Encoding, message_bytes_max: usize) -> Requests<B> {
+        Requests { body: Box::pin(body), buffer: BytesMut::new(), message_bytes_max, encoding, over: false }
     }
 
     /// The next request. `None` once the client has said that no more come: the call may go on.
@@ -57,7 +59,7 @@ where
     fn decode(&mut self) -> Result<Option<WatchRequest>, Status> {
         let Some((&[flag, a, b, c, d], _)) = self.buffer.split_first_chunk() else { return Ok(None) };
         if flag != 0 {
-            return Err(Status::internal("grpc: compressed flag set with identity or empty encoding"));
+            self.encoding.check()?;
         }
         let len = u32::from_be_bytes([a, b, c, d]) as usize;
         if len > self.message_bytes_max {
@@ -67,7 +69,10 @@ where
             return Ok(None);
         }
         self.buffer.advance(HEAD_BYTES);
-        let message = self.buffer.split_to(len).freeze();
+        let mut message = self.buffer.split_to(len).freeze();
+        if flag != 0 {
+            message = self.encoding.inflate(&message, self.message_bytes_max)?;
+        }
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -108,7 +113,7 @@ mod tests {
     }
 
     fn read_all(chunks: VecDeque<Bytes>) -> Vec<Result<WatchRequest, Code>> {
-        let mut requests = Requests::new(Chunks(chunks), 100);
+        let mut requests = Requests::new(Chunks(chunks), Encoding::Identity, 100);
         let mut task = Task::from_waker(Waker::noop());
         let mut found = Vec::new();
         while let Poll::Ready(Some(request)) = requests.poll_next(&mut task) {
