@@ -75,7 +75,7 @@ type Reading = JoinHandle<(Box<Source>, Result<Option<Bytes>, ketch_mvcc::Fault>
 /// What a stream holds while nothing is read.
 struct Pinned {
     source: Mutex<Option<Box<Source>>>,
-    /// Messages that the client took.
+    /// Messages that the client took, and pieces that were read for it.
     taken: AtomicU64,
 }
 
@@ -96,7 +96,7 @@ async fn give_up(pinned: Weak<Pinned>, patience: Duration) {
         let Some(pinned) = pinned.upgrade() else { return };
         let taken = pinned.taken.load(Ordering::Relaxed);
         if seen == Some(taken) {
-            tracing::warn!(messages = taken, "giving up a snapshot whose client takes nothing");
+            tracing::warn!("giving up a snapshot whose client takes nothing");
             drop(lock(&pinned.source).take());
             return;
         }
@@ -125,6 +125,7 @@ impl SnapshotStream {
         };
         let (source, piece) = done.map_err(|error| ApiError::Store(error.to_string()))?;
         self.total = source.total();
+        self.pinned.taken.fetch_add(1, Ordering::Relaxed);
         *lock(&self.pinned.source) = Some(source);
         Poll::Ready(Ok(piece?))
     }
