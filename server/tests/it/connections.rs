@@ -1,0 +1,73 @@
+//! What goes on below and beside the requests of a connection: pings, compressed requests, compaction by itself.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ketch_proto::etcdserverpb::kv_client::KvClient;
+use ketch_proto::etcdserverpb::{PutRequest, RangeRequest};
+use ketch_proto::tonic::Code;
+use ketch_proto::tonic::transport::Endpoint;
+
+use crate::harness::process::Instance;
+use crate::harness::programs;
+
+/// How long anything that is awaited may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sends `pings` pings on a connection without streams and reads what comes until the server ends it.
+fn ping(port: u16, pings: usize) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for _ in 0..pings {
+        bytes.extend_from_slice(b"\0\0\x08\x06\0\0\0\0\0pingping");
+    }
+    stream.write_all(&bytes).unwrap();
+    let mut answer = Vec::new();
+    // A connection that is torn down ends as well as one that is closed.
+    let _ended = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn a_client_that_pings_too_often_is_sent_away() {
+    let etcd = programs::real_etcd("a_client_that_pings_too_often_is_sent_away").map(|dir| dir.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Instance::new(&program, dir.path().join("data"));
+        let _process = server.start();
+        let answer = ping(server.client_port, 4);
+        let told = answer.windows(14).any(|word| word == b"too_many_pings");
+        assert!(told, "{}: {answer:?}", program.display());
+    }
+}
+
+#[test]
+fn the_history_is_compacted_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Instance::new(programs::ketch(), dir.path().join("data"));
+    server.flags =
+        ["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"].map(str::to_owned).to_vec();
+    let _process = server.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let compacted = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, async {
+            let channel = Endpoint::from_shared(server.url()).unwrap().connect().await.unwrap();
+            let mut kv = KvClient::new(channel);
+            loop {
+                let put = PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+                kv.put(put).await.unwrap();
+                let first = RangeRequest { key: "k".into(), revision: 2, ..Default::default() };
+                match kv.range(first).await {
+                    Ok(answer) => assert_eq!(answer.into_inner().kvs[0].mod_revision, 2),
+                    Err(status) => break status,
+                }
+            }
+        })
+        .await
+    });
+    let status = compacted.unwrap();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(status.message(), "etcdserver: mvcc: required revision has been compacted");
+}
