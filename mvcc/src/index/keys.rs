@@ -218,7 +218,7 @@ mod tests {
                 assert!((0..keys.len()).map(|i| keys.get(i)).eq(plain.iter()));
                 for (i, key) in plain.iter().enumerate() {
                     assert_eq!(keys.search(key), Ok(i));
-                    assert_eq!(keys.search(&[&key[..], &[0]].concat()).map_or_else(|i| i, |i| i), i + 1);
+                    assert_eq!(keys.search(&[&key[..], &[0]].concat()).unwrap_or_else(|i| i), i + 1);
                 }
             }
         }

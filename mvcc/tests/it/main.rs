@@ -5,6 +5,7 @@
 mod crash;
 mod directed;
 mod duties;
+mod fixtures;
 mod histories;
 mod history;
 mod hub;
