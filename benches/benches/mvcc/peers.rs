@@ -57,6 +57,7 @@ impl Engine for Redb {
     }
 
     fn put(&mut self, numbers: impl Iterator<Item = u64>) {
+        use redb::ReadableTable;
         let mut txn = self.db.begin_write().expect("a transaction");
         txn.set_durability(redb::Durability::None).expect("no durability");
         {

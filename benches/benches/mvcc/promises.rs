@@ -67,7 +67,10 @@ pub(crate) fn memory(keys: u64) {
     println!("| memory per key beyond its 32 B, loaded in random order | {per_key:.0} B |");
     let per_version = (overwritten - loaded) as f64 / (keys * rounds) as f64;
     println!("| memory per further version | {per_version:.1} B |");
-    println!("| {keys} keys of 32 B with 256 B values, anonymous (beyond what the bench had before) | {:.0} MiB |", with_keys - anonymous);
+    println!(
+        "| {keys} keys of 32 B with 256 B values, anonymous (beyond what the bench had before) | {:.0} MiB |",
+        with_keys - anonymous
+    );
     println!("| the same, file-backed | {file:.0} MiB |");
 }
 
@@ -84,7 +87,9 @@ pub(crate) fn histories(keys: u64) {
         took.push(start.elapsed().as_secs_f64() * 1e6 / tenth as f64);
     }
     let (first, last) = (took[0], took[took.len() - 1]);
-    println!("| {keys} puts to one key: each of the first tenth, of the last | {first:.2} µs, {last:.2} µs |");
+    println!(
+        "| {keys} puts to one key: each of the first tenth, of the last | {first:.2} µs, {last:.2} µs |"
+    );
 }
 
 /// A start: a checkpoint and a short tail, files in the page cache.

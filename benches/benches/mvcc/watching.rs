@@ -54,7 +54,7 @@ pub(crate) fn report(keys: u64) {
     drop(stream);
     let behind = 100_000.min(keys as i64);
     let start_revision = ketch.store.revision() - behind;
-    let mut time = |count: u64| {
+    let time = |count: u64| {
         let best = (0..5).map(|_| {
             let stream = watchers(&hub, count, start_revision);
             let start = Instant::now();
@@ -65,5 +65,8 @@ pub(crate) fn report(keys: u64) {
     };
     let (one, many) = (time(1), time(10_000.min(keys)));
     println!("| one watcher {behind} revisions behind becomes current: one scan | {one:.0} ms |");
-    println!("| 10,000 watchers on distinct keys, as far behind: together | {many:.0} ms ({:.2} ×) |", many / one);
+    println!(
+        "| 10,000 watchers on distinct keys, as far behind: together | {many:.0} ms ({:.2} ×) |",
+        many / one
+    );
 }
