@@ -14,6 +14,8 @@ use super::encode::{Frames, push_events, push_fragments};
 const ANSWERS_MAX: usize = 16;
 /// About how many events are taken of one watcher before the next one has its turn.
 const TAKE_MAX: usize = 1000;
+/// About how many events of different watches are put in order before they are sent.
+const TOGETHER_MAX: usize = 256;
 /// A watch with more events than these to take is behind, and gets several revisions in one response.
 const KEEPS_UP_MAX: usize = 64;
 /// The id of answers that concern no watch, or all of them.
@@ -52,6 +54,46 @@ enum Progress {
     Elided,
     /// A notice is due now.
     Due,
+}
+
+/// A response to be: some events of a batch, or none for the end of a watch that compaction has overtaken.
+struct Part<'b> {
+    batch: &'b WatchBatch,
+    events: &'b [Arc<Event>],
+    /// For the header.
+    revision: i64,
+}
+
+impl Part<'_> {
+    fn order(&self) -> i64 {
+        self.events.last().map_or(i64::MAX, |event| event.revision())
+    }
+}
+
+impl Watch {
+    /// The responses that `batch` makes. Whoever comes late gets it in one and is told the newest revision; whoever is up to date
+    /// gets one for each revision and is told that.
+    fn split<'b>(&mut self, batch: &'b WatchBatch, responses: &mut Vec<Part<'b>>) {
+        if let [first, .., last] | [first @ last] = &batch.events[..] {
+            let late = first.revision() <= self.made_at;
+            if late || batch.events.len() > KEEPS_UP_MAX {
+                let revision = if late { batch.revision } else { last.revision() };
+                responses.push(Part { batch, events: &batch.events, revision });
+            } else {
+                let revisions = batch.events.chunk_by(|a, b| a.revision() == b.revision());
+                let part = |events: &'b [Arc<Event>]| Part { batch, events, revision: events[0].revision() };
+                responses.extend(revisions.map(part));
+            }
+            if self.progress != Progress::Unwanted {
+                self.progress = Progress::Elided;
+            }
+        }
+        if batch.compacted.is_some() {
+            self.lost = true;
+            // etcd names no revision here.
+            responses.push(Part { batch, events: &[], revision: 0 });
+        }
+    }
 }
 
 /// The watches of one stream. Dropping it ends them.
@@ -138,12 +180,13 @@ impl Session {
             frames.push(&answer, &[]);
         }
         while !frames.is_full() {
-            let Some(batch) = self.stream.take(TAKE_MAX) else {
+            let batches = self.take_some();
+            if batches.is_empty() {
                 self.give_notice(frames, term);
                 break;
-            };
-            sent += batch.events.len() as u64;
-            self.push_batch(frames, &batch, term);
+            }
+            sent += batches.iter().map(|batch| batch.events.len() as u64).sum::<u64>();
+            self.push_batches(frames, &batches, term);
         }
         sent
     }
@@ -208,35 +251,38 @@ impl Session {
         }
     }
 
-    fn push_batch(&mut self, frames: &mut Frames, batch: &WatchBatch, term: u64) {
-        let Some(watch) = self.watches.get_mut(&batch.watcher) else { return };
-        if let Some(first) = batch.events.first() {
-            // Whoever comes late is told the newest revision, whoever is up to date that of its last event.
-            let late = (first.revision() <= watch.made_at).then_some(batch.revision);
-            let limit = watch.fragment.then_some(self.identity.fragment_bytes);
-            let push = |frames: &mut Frames, events: &[Arc<Event>]| {
-                let newest = events.last().map_or(0, |event| event.revision());
-                let fixed = notice(&self.identity, batch.watcher, late.unwrap_or(newest), term);
-                match limit {
-                    Some(limit) => push_fragments(frames, &fixed, events, batch.previous, limit),
-                    None => push_events(frames, &fixed, events, batch.previous),
-                }
-            };
-            if late.is_some() || batch.events.len() > KEEPS_UP_MAX {
-                push(frames, &batch.events);
-            } else {
-                let revisions = batch.events.chunk_by(|a, b| a.revision() == b.revision());
-                revisions.for_each(|events| push(&mut *frames, events));
-            }
-            if watch.progress != Progress::Unwanted {
-                watch.progress = Progress::Elided;
+    /// What some of the watches have got, a bounded number of events.
+    fn take_some(&mut self) -> Vec<WatchBatch> {
+        let (mut batches, mut events) = (Vec::new(), 0);
+        while events < TOGETHER_MAX {
+            let Some(batch) = self.stream.take(TAKE_MAX) else { break };
+            events += batch.events.len().max(1);
+            if self.watches.contains_key(&batch.watcher) {
+                batches.push(batch);
             }
         }
-        if let Some(compact_revision) = batch.compacted {
-            watch.lost = true;
-            // etcd names no revision here.
-            let fixed = notice(&self.identity, batch.watcher, 0, term);
-            frames.push(&WatchResponse { canceled: true, compact_revision, ..fixed }, &[]);
+        batches
+    }
+
+    /// Puts batches into `frames` as responses, those of all watches in the order of their revisions.
+    fn push_batches(&mut self, frames: &mut Frames, batches: &[WatchBatch], term: u64) {
+        let mut responses: Vec<Part<'_>> = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let Some(watch) = self.watches.get_mut(&batch.watcher) else { continue };
+            watch.split(batch, &mut responses);
+        }
+        responses.sort_by_key(Part::order); // stable: a watch's own order stays
+        for Part { batch, events, revision } in responses {
+            let fixed = notice(&self.identity, batch.watcher, revision, term);
+            match (batch.compacted.filter(|_| events.is_empty()), self.watches.get(&batch.watcher)) {
+                (Some(compact_revision), _) => {
+                    frames.push(&WatchResponse { canceled: true, compact_revision, ..fixed }, &[]);
+                }
+                (None, Some(watch)) if watch.fragment => {
+                    push_fragments(frames, &fixed, events, batch.previous, self.identity.fragment_bytes);
+                }
+                (None, _) => push_events(frames, &fixed, events, batch.previous),
+            }
         }
     }
 
@@ -258,7 +304,7 @@ impl Session {
             Some(revision) if revision < asked_at => {} // the hub is about to hand on what is missing
             Some(revision) => {
                 self.asked = None;
-                let started = self.watches.values().all(|watch| !watch.lost && revision >= watch.starts);
+                let started = self.watches.values().all(|watch| !watch.lost && asked_at >= watch.starts);
                 if started {
                     frames.push(&notice(&self.identity, NO_WATCH, revision, term), &[]);
                 }
