@@ -3,7 +3,6 @@
 //! * [`load`]: drives any etcd endpoint and measures rate and latency; the binary `ketch-load` is its face.
 //! * [`versus`]: runs servers one after the other on the same machine and compares; the binary `versus`.
 //! * [`mixes`]: watchers, stalls, lists, idle connections; the binary `mixes`.
-//! * [`goals`]: watches, large lists and idle clients, figure by figure; `versus --table watch`.
 //! * [`restart`]: how long a server needs to be ready again; the binary `restart`.
 //! * [`programs`]: which servers are compared, and where their data goes.
 //! * [`server`]: a server process under test, started, awaited and stopped.
@@ -11,7 +10,6 @@
 //! * [`args`]: the command lines of the binaries.
 
 pub mod args;
-pub mod goals;
 pub mod load;
 pub mod mixes;
 pub mod programs;

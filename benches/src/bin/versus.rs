@@ -3,17 +3,13 @@
 use std::io;
 
 use ketch_benches::args::{Args, ArgsError, Usage};
-use ketch_benches::goals::{self, CASES, Sizes};
 use ketch_benches::programs::{data_root, etcd_and_ketch};
-use ketch_benches::server::Program;
 use ketch_benches::versus::{Setup, measure, render};
 
 const USAGE: Usage = Usage {
     help: "\
 usage: versus [options]
 
-  --table watch        watches, large lists and idle connections instead: fan-out, distinct, filled, idle
-                       may be chosen with --cases, and --scale changes their sizes; about five minutes
   --etcd PATH          the real etcd        [what tools/real-etcd.sh built]
   --ketch PATH         ketch                [beside this program]
   --etcd-flags LIST    comma-separated further flags of etcd
@@ -26,7 +22,6 @@ usage: versus [options]
   --dir PATH           data directories go below it; a tmpfs is refused
                                             [the target folder]",
     options: &[
-        "table",
         "etcd",
         "ketch",
         "etcd-flags",
@@ -43,37 +38,11 @@ usage: versus [options]
 
 fn main() {
     let args = Args::from_env(&USAGE);
-    match args.text("table") {
-        None => {}
-        Some("watch") => return goals_or_exit(&args),
-        Some(other) => USAGE.fail(&ArgsError(format!("there is no table {other:?}"))),
-    }
     let setup = setup(&args).unwrap_or_else(|error| USAGE.fail(&error));
     if let Err(error) = versus(&setup, args.text("dir")) {
         eprintln!("versus: {error}");
         std::process::exit(1);
     }
-}
-
-fn goals_or_exit(args: &Args) {
-    let table = programs_and_scale(args).unwrap_or_else(|error| USAGE.fail(&error));
-    let cases = args.text("cases").map_or_else(|| CASES.join(","), str::to_owned);
-    let cases: Vec<String> = cases.split(',').map(str::to_owned).collect();
-    let (programs, scale) = table;
-    let measured = data_root(args.text("dir")).and_then(|root| {
-        goals::measure(&programs, &cases, Sizes::default().scaled(scale), &root, |line| eprintln!("{line}"))
-    });
-    match measured {
-        Ok(table) => println!("{table}"),
-        Err(error) => {
-            eprintln!("versus: {error}");
-            std::process::exit(1);
-        }
-    }
-}
-
-fn programs_and_scale(args: &Args) -> Result<(Vec<Program>, f64), ArgsError> {
-    Ok((etcd_and_ketch(args)?.to_vec(), args.get_or("scale", 1.0)?))
 }
 
 fn versus(setup: &Setup, dir: Option<&str>) -> io::Result<()> {
