@@ -2,11 +2,14 @@
 //!
 //! etcd's contract (`v3_server.go`, 3.7): the first message has up to ten pairs; each following one has twice as many
 //! while the last was below half of the size aimed at, and half as many when it was above twice that size. Only the
-//! last message has header, `more` and `count`. A client that reads slowly makes the store wait with two messages read
-//! ahead.
+//! last message has header, `more` and `count`. A client that reads slowly has two messages read ahead for it;
+//! one that takes nothing for a while loses its hold on the store's state, which would keep compaction from giving space
+//! back. It can go on as long as its revision is not compacted, as in etcd.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use ketch_mvcc::{KeyRange, KeyValue, View};
 use ketch_proto::etcdserverpb::{RangeRequest, range_request};
 use tokio::sync::mpsc;
@@ -20,6 +23,9 @@ use crate::grpc::outgoing::pairs_len;
 
 /// Pairs in the first message.
 const FIRST_CHUNK: usize = 10;
+
+/// How long a state is held for a client that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The messages of an answer.
 pub type Chunks = ReceiverStream<Result<RangeChunk, ApiError>>;
@@ -72,16 +78,26 @@ fn check(request: &RangeRequest) -> Result<(), ApiError> {
 /// A walk through the range, a message at a time.
 struct Walk {
     api: Arc<Api>,
-    view: View,
     range: KeyRange,
+    /// The revision that is read, and the store's when the stream began.
     revision: i64,
-    /// `None` only while a chunk is being read.
-    pairs: Option<Pairs>,
+    began: i64,
+    keys_only: bool,
     count_only: bool,
+    /// The state that is read, and where in it.
+    hold: Option<Hold>,
+    /// Where to go on without a hold; `None` behind the last pair.
+    next_key: Option<Bytes>,
     /// Pairs that may still come.
     left: usize,
     sent: usize,
     chunk: usize,
+}
+
+/// What keeps a state of the store from being compacted.
+struct Hold {
+    view: View,
+    pairs: Pairs,
 }
 
 /// The store's iterator, one pair ahead: whether there is more must be known with the last pair.
@@ -111,21 +127,44 @@ impl Pairs {
 
 impl Walk {
     fn new(api: &Arc<Api>, request: RangeRequest) -> Result<Walk, ApiError> {
-        let view = api.shared.reader.view();
         let range = KeyRange::from_wire(request.key, request.range_end);
-        let iter = view.iter(range.clone(), request.revision)?.keys_only(request.keys_only);
         let left = usize::try_from(request.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
-        Ok(Walk {
+        let view = api.shared.reader.view();
+        let began = view.revision();
+        let mut walk = Walk {
             api: Arc::clone(api),
-            view,
+            next_key: Some(range.start().clone()),
             range,
-            revision: request.revision,
-            pairs: Some(Pairs { iter, ahead: None }),
+            revision: if request.revision > 0 { request.revision } else { began },
+            began,
+            keys_only: request.keys_only,
             count_only: request.count_only,
+            hold: None,
             left,
             sent: 0,
             chunk: FIRST_CHUNK.min(left),
-        })
+        };
+        walk.hold(view)?;
+        Ok(walk)
+    }
+
+    /// Takes hold of `view` where the walk is.
+    fn hold(&mut self, view: View) -> Result<(), ApiError> {
+        let Some(next) = self.next_key.take() else { return Ok(()) };
+        let range = match &self.range {
+            KeyRange::Span { end, .. } => KeyRange::Span { start: next, end: end.clone() },
+            single @ KeyRange::Single(_) => single.clone(),
+        };
+        let iter = view.iter(range, self.revision)?.keys_only(self.keys_only);
+        self.hold = Some(Hold { view, pairs: Pairs { iter, ahead: None } });
+        Ok(())
+    }
+
+    /// Lets go of the state: compaction may go on.
+    fn let_go(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.next_key = hold.pairs.ahead.map(|pair| Bytes::copy_from_slice(pair.fields().key));
+        }
     }
 
     async fn go_on(mut self, sender: mpsc::Sender<Result<RangeChunk, ApiError>>) {
@@ -133,7 +172,18 @@ impl Walk {
             let chunk = self.next().await;
             let last = chunk.as_ref().map_or(true, |chunk| chunk.last.is_some());
             // A client that has gone away has no receiver any more.
-            if sender.send(chunk).await.is_err() || last {
+            let taken = match tokio::time::timeout(PATIENCE, sender.reserve()).await {
+                Ok(place) => place,
+                Err(_elapsed) => {
+                    self.let_go();
+                    sender.reserve().await
+                }
+            };
+            match taken {
+                Ok(place) => place.send(chunk),
+                Err(_gone) => return,
+            }
+            if last {
                 return;
             }
         }
@@ -141,9 +191,11 @@ impl Walk {
 
     /// The next message.
     async fn next(&mut self) -> Result<RangeChunk, ApiError> {
+        if self.hold.is_none() {
+            self.hold(self.api.shared.reader.view())?;
+        }
         if self.count_only {
-            let count = self.view.count(&self.range, self.revision)?;
-            return Ok(RangeChunk { kvs: Vec::new(), last: Some(self.last(false, count)) });
+            return Ok(RangeChunk { kvs: Vec::new(), last: Some(self.last(false, self.count()?)) });
         }
         let (kvs, more) = self.read().await?;
         self.sent += kvs.len();
@@ -153,14 +205,19 @@ impl Walk {
             None
         } else {
             // A range read to its end is counted by it.
-            let count = if more { self.view.count(&self.range, self.revision)? } else { self.sent as u64 };
+            let count = if more { self.count()? } else { self.sent as u64 };
             Some(self.last(more, count))
         };
         Ok(RangeChunk { kvs, last })
     }
 
+    fn count(&self) -> Result<u64, ApiError> {
+        let Some(hold) = &self.hold else { return Ok(self.sent as u64) };
+        Ok(hold.view.count(&self.range, self.revision)?)
+    }
+
     async fn read(&mut self) -> Result<(Vec<KeyValue>, bool), ApiError> {
-        let Some(mut pairs) = self.pairs.take() else { return Ok((Vec::new(), false)) };
+        let Some(Hold { view, mut pairs }) = self.hold.take() else { return Ok((Vec::new(), false)) };
         let chunk = self.chunk;
         let (kvs, pairs) = if chunk as u64 > range::LARGE {
             range::beside(&self.api, move || Ok((pairs.take(chunk)?, pairs))).await?
@@ -168,7 +225,7 @@ impl Walk {
             (pairs.take(chunk)?, pairs)
         };
         let more = pairs.ahead.is_some();
-        self.pairs = Some(pairs);
+        self.hold = Some(Hold { view, pairs });
         Ok((kvs, more))
     }
 
@@ -185,7 +242,7 @@ impl Walk {
     }
 
     fn last(&self, more: bool, count: u64) -> LastOfRange {
-        let header = self.api.shared.header(self.view.revision());
+        let header = self.api.shared.header(self.began);
         LastOfRange { header, more, count: i64::try_from(count).unwrap_or(i64::MAX) }
     }
 }

@@ -18,10 +18,7 @@ use super::error::{ApiError, too_large_to_send};
 use super::streams::Guarded;
 use super::{Api, cluster, health, kv, maintenance, range_stream, watch};
 use crate::grpc;
-use crate::grpc::outgoing::Outgoing;
-
-/// The longest message that is sent.
-const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
+use crate::grpc::outgoing::{MESSAGE_BYTES_MAX, Outgoing};
 
 /// Answers one gRPC request.
 pub async fn serve<B>(api: Arc<Api>, request: http::Request<B>) -> http::Response<Body>

@@ -10,6 +10,8 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use super::HEAD_BYTES;
 
+/// The longest message that is sent, as in etcd.
+pub const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// A piece is about this large: enough that its own cost is nothing, little enough that thousands of slow clients
 /// hold no memory to speak of.
 const PIECE_BYTES: usize = 64 << 10;
@@ -33,8 +35,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A message of `len` bytes that `encode` writes.
+    /// A message of `len` bytes that `encode` writes; one that is too long to be sent is not even made.
     pub fn encoded(len: usize, encode: impl FnOnce(&mut BytesMut)) -> Outgoing {
+        if len > MESSAGE_BYTES_MAX {
+            return Outgoing::whole(Bytes::new(), len);
+        }
         let mut out = BytesMut::with_capacity(HEAD_BYTES + len);
         put_head(len, &mut out);
         encode(&mut out);
@@ -150,6 +155,12 @@ mod tests {
         }
         assert!(outgoing.next_piece().is_none());
         (all, largest)
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_made() {
+        let message = Outgoing::encoded(usize::MAX, |_| unreachable!("made"));
+        assert_eq!(message.len(), usize::MAX);
     }
 
     #[test]
