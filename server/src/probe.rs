@@ -91,6 +91,7 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, hub: WatchHub)
         let (watchers, late) = hub.watchers();
         metrics.watchers.set_unsigned(watchers as u64);
         metrics.slow_watchers.set_unsigned(late as u64);
+        metrics.pending_events.set_unsigned(hub.pending_events() as u64);
         let alarms = shared.alarms();
         metrics.set_alarms(alarms.iter().map(|alarm| (name_of(alarm.alarm).name(), alarm.member_id)));
         let view = shared.reader.view();

@@ -61,6 +61,11 @@ impl Inner {
         (self.watchers.len(), self.watchers.len() - self.live.len())
     }
 
+    /// How many events wait to be taken.
+    pub(crate) fn pending_events(&self) -> usize {
+        self.watchers.iter().map(|(_, watcher)| watcher.pending_events()).sum()
+    }
+
     /// Whether somebody waits for a scan of the log.
     pub(crate) fn has_late(&self) -> bool {
         !self.behind.is_empty()

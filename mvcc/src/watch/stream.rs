@@ -103,6 +103,11 @@ impl WatchHub {
     pub fn watchers(&self) -> (usize, usize) {
         lock(&self.shared.hub.inner).census()
     }
+
+    /// How many events wait in watchers' queues to be taken. Looks at every watcher.
+    pub fn pending_events(&self) -> usize {
+        lock(&self.shared.hub.inner).pending_events()
+    }
 }
 
 /// The watchers of one consumer. Dropping it ends them all.

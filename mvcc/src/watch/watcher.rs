@@ -104,6 +104,11 @@ impl Watcher {
         self.queue.is_none()
     }
 
+    /// How many events wait to be taken.
+    pub(crate) fn pending_events(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.events.len())
+    }
+
     /// Whether the queue has room for more than what it holds at half of its greatest size.
     pub(crate) fn has_room(&self) -> bool {
         self.queue.as_ref().is_none_or(|queue| {

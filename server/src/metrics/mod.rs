@@ -83,6 +83,8 @@ pub struct Metrics {
     pub watchers: Gauge,
     /// `etcd_debugging_mvcc_slow_watcher_total`: watches that are behind.
     pub slow_watchers: Gauge,
+    /// `etcd_debugging_mvcc_pending_events_total`: events that watchers have not taken yet.
+    pub pending_events: Gauge,
     /// `etcd_debugging_mvcc_events_total`: events sent to watchers.
     pub watch_events: Counter,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
@@ -143,6 +145,7 @@ impl Metrics {
             watch_streams: Gauge::zero(),
             watchers: Gauge::zero(),
             slow_watchers: Gauge::zero(),
+            pending_events: Gauge::zero(),
             watch_events: Counter::default(),
             grpc: GrpcMetrics::new(),
             health_success: Counter::default(),

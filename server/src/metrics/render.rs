@@ -62,6 +62,8 @@ fn store(page: &mut Page, metrics: &Metrics) {
 
 fn watches(page: &mut Page, metrics: &Metrics) {
     page.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers", &metrics.watch_events);
+    let pending = "Events that watchers have not taken yet";
+    page.gauge("etcd_debugging_mvcc_pending_events_total", pending, &metrics.pending_events);
     page.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that are behind", &metrics.slow_watchers);
     page.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams", &metrics.watch_streams);
     page.gauge("etcd_debugging_mvcc_watcher_total", "Watches on all streams", &metrics.watchers);

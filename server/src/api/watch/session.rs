@@ -327,9 +327,3 @@ fn header(identity: &Identity, revision: i64, term: u64) -> ResponseHeader {
 fn notice(identity: &Identity, watch_id: i64, revision: i64, term: u64) -> WatchResponse {
     WatchResponse { header: Some(header(identity, revision, term)), watch_id, ..WatchResponse::default() }
 }
-
-/// A wake-up call for nobody, for sessions that are asked again and again.
-#[must_use]
-pub fn no_wake() -> Wake {
-    Arc::new(|| {})
-}

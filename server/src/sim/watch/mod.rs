@@ -5,6 +5,7 @@ mod check;
 mod truth;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use ketch_proto::etcdserverpb::watch_request::RequestUnion;
@@ -18,7 +19,7 @@ use self::check::Check;
 use self::truth::Truth;
 use super::{Member, Random, Report};
 use crate::api::watch::encode::Frames;
-use crate::api::watch::session::{Identity, Session, no_wake};
+use crate::api::watch::session::{Identity, Session};
 
 const STREAMS: usize = 4;
 const WATCHES: usize = 5;
@@ -125,7 +126,9 @@ impl Stream {
         }
         let identity = Identity { cluster_id: 1, member_id: 1, fragment_bytes: FRAGMENT_BYTES };
         let store = member.store();
-        self.session = Some(Session::new(identity, &store.hub(), store.reader(), no_wake()));
+        // The stream is read again and again; nobody sleeps.
+        let nobody = Arc::new(|| {});
+        self.session = Some(Session::new(identity, &store.hub(), store.reader(), nobody));
         let ids: Vec<i64> = self.watches.keys().copied().collect();
         for id in ids {
             report.resumed += 1;
