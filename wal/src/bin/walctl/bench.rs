@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ketch_wal::{Batch, Error, Options, Progress, RealDisk, Wal};
 
 use crate::Failure;
-use crate::args::Args;
+use crate::args::{Args, quote};
 use crate::measure::Measure;
 use crate::raw;
 
@@ -46,7 +46,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if json {
             let all = std::iter::once(&bare).chain(&others).chain(logs.iter().map(|(_, m)| m));
             let all: Vec<String> = all.map(Measure::json).collect();
-            lines.push(format!("{{\"record_bytes\":{record},\"measures\":[{}]}}", all.join(",")));
+            let verdict = quote(&verdict(&bare, &logs));
+            lines.push(format!(
+                "{{\"record_bytes\":{record},\"measures\":[{}],\"verdict\":{verdict}}}",
+                all.join(",")
+            ));
         } else {
             report(record, &bare, &others, &logs);
         }
@@ -57,20 +61,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The disk and the log take turns, so that a slow minute of the machine falls on both.
+/// The disk and the log take turns, so that a slow minute of the machine falls on both. Both are made before the first turn, and the log is one for all: its
+/// files are filled once, and what that leaves the device to do is over when it matters.
 fn side_by_side(
     dir: &Path,
     record: usize,
     writers: &[usize],
     time: Duration,
 ) -> Result<(Measure, Vec<(usize, Measure)>), Failure> {
+    let mut filled = raw::Filled::new(dir, record)?;
+    let path = dir.join("log");
+    let wal = Wal::open(Arc::new(RealDisk), &path, Options::default())?.wal;
+    while wal.step(1 << 20)? == Progress::More {}
     let (mut bare, mut logs) = (Vec::new(), Vec::from_iter(writers.iter().map(|_| Vec::new())));
     for _ in 0..TURNS {
-        bare.push(raw::filled(dir, record, time / TURNS)?);
+        bare.push(filled.measure(time / TURNS)?);
         for (log_turns, &n) in logs.iter_mut().zip(writers) {
-            log_turns.push(log(dir, record, n, time / TURNS)?);
+            log_turns.push(log(&wal, record, n, time / TURNS)?);
         }
     }
+    drop(wal);
+    fs::remove_dir_all(&path)?;
     let logs = logs.into_iter().map(Measure::merge).zip(writers).map(|(measure, &n)| (n, measure));
     Ok((Measure::merge(bare), logs.collect()))
 }
@@ -100,31 +111,25 @@ fn verdict(bare: &Measure, logs: &[(usize, Measure)]) -> String {
         _ => "too slow for a cluster",
     };
     format!(
-        "this disk is {good}: 99 % of syncs take less than {:.1} ms; it carries at most {most:.0} records of this \
-         size a second",
+        "this disk is {good}: 99 % of syncs take less than {:.1} ms; it carries at most {most:.0} records (or puts) of \
+         this size a second",
         p99 / 1000.0
     )
 }
 
 /// Writers that commit one record at a time, beside a thread for the background duties.
-fn log(dir: &Path, record: usize, writers: usize, time: Duration) -> Result<Measure, Failure> {
-    let dir = dir.join("log");
-    let wal = Wal::open(Arc::new(RealDisk), &dir, Options::default())?.wal;
-    while wal.step(1 << 20)? == Progress::More {}
+fn log(wal: &Wal, record: usize, writers: usize, time: Duration) -> Result<Measure, Failure> {
     let (over, data) = (AtomicBool::new(false), vec![0x5a; record]);
     let start = Instant::now();
     let latencies: Result<Vec<Vec<u64>>, Error> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..writers).map(|_| scope.spawn(|| commit(&wal, &data, start, time))).collect();
-        let background = scope.spawn(|| serve(&wal, &over));
+        let threads: Vec<_> = (0..writers).map(|_| scope.spawn(|| commit(wal, &data, start, time))).collect();
+        let background = scope.spawn(|| serve(wal, &over));
         let latencies = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(Vec::new()))).collect();
         over.store(true, Ordering::Release);
         let served = background.join().unwrap_or(Ok(()));
         served.and(latencies)
     });
     let elapsed = start.elapsed();
-    drop(wal);
-    fs::remove_dir_all(&dir)?;
     Ok(Measure::new(format!("log: {writers} writer(s)"), latencies?.concat(), elapsed))
 }
 

@@ -43,15 +43,30 @@ fn repeat(
 }
 
 /// Zero-filled file, `pwrite`, `fdatasync`: what a log with one writer is measured against.
-pub(crate) fn filled(dir: &Path, record: usize, time: Duration) -> io::Result<Measure> {
-    let path = dir.join("bench-filled");
-    let (file, bytes) = (zeroed(&path)?, vec![0x5a; record]);
-    let measure = repeat("disk: zero-filled, pwrite, fdatasync", time, record as u64, |at| {
-        file.write_all_at(&bytes, at)?;
-        file.sync_data()
-    });
-    std::fs::remove_file(path)?;
-    measure
+pub(crate) struct Filled {
+    file: File,
+    bytes: Vec<u8>,
+}
+
+impl Filled {
+    pub(crate) fn new(dir: &Path, record: usize) -> io::Result<Filled> {
+        let path = dir.join("bench-filled");
+        let file = zeroed(&path)?;
+        // Open, it stays for as long as it is needed.
+        std::fs::remove_file(path)?;
+        Ok(Filled { file, bytes: vec![0x5a; record] })
+    }
+
+    /// On a thread of its own, as the log's writers are.
+    pub(crate) fn measure(&mut self, time: Duration) -> io::Result<Measure> {
+        let one = |at| {
+            self.file.write_all_at(&self.bytes, at)?;
+            self.file.sync_data()
+        };
+        let name = "disk: zero-filled, pwrite, fdatasync";
+        std::thread::scope(|scope| scope.spawn(|| repeat(name, time, self.bytes.len() as u64, one)).join())
+            .unwrap_or_else(|_| Err(io::Error::other("the measuring thread panicked")))
+    }
 }
 
 /// The other ways, for comparison. One the file system does not offer is left out.
