@@ -49,14 +49,15 @@ fn read_here(view: &View, query: &Query) -> Result<RangeAnswer, ApiError> {
 }
 
 fn is_large(view: &View, query: &Query) -> Result<bool, ApiError> {
-    let latest = query.revision <= 0 || query.revision == view.revision();
-    let whole =
-        query.sort.is_some() || query.limit == 0 || query.limit > LARGE || has_filters(query) || !latest;
-    if matches!(query.range, KeyRange::Single(_)) || !whole || (query.count_only && latest) {
+    if matches!(query.range, KeyRange::Single(_)) {
         return Ok(false);
     }
-    // Counting is cheap at the newest revision only; an estimate is all that is needed.
-    Ok(view.count(&query.range, 0)? > LARGE)
+    if query.revision > 0 && query.revision != view.revision() {
+        // What a range held then is not known without reading it.
+        return Ok(true);
+    }
+    let whole = query.sort.is_some() || query.limit == 0 || query.limit > LARGE || has_filters(query);
+    Ok(whole && !query.count_only && view.count(&query.range, 0)? > LARGE)
 }
 
 fn has_filters(query: &Query) -> bool {
@@ -73,7 +74,7 @@ fn has_filters(query: &Query) -> bool {
 ///
 /// # Errors
 /// What `work` answers, or that the member stops.
-pub(super) async fn beside<T: Send + 'static>(
+pub(crate) async fn beside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {

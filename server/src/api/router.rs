@@ -5,12 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::Codec;
 use tonic::metadata::MetadataMap;
-use tonic::server::Grpc;
-use tonic::{Request, Response, Status, Streaming};
-use tower::service_fn;
 
 use super::answer::Answer;
 use super::context::Context;
@@ -95,27 +92,6 @@ where
         }
     }
 
-    /// A method of a stream of requests and a stream of answers.
-    #[expect(dead_code, reason = "the lease service is its first user")]
-    async fn bidi<C, Q, A, S, F, R>(self, codec: C, handler: F) -> http::Response<Body>
-    where
-        C: Codec<Encode = A, Decode = Q> + Send + 'static,
-        Q: Send + Sync + 'static,
-        A: Send + Sync + 'static,
-        S: Stream<Item = Result<A, ApiError>> + Send + 'static,
-        F: FnOnce(Arc<Api>, Context, Streaming<Q>) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<S, ApiError>> + Send + 'static,
-    {
-        let Call { api, request } = self;
-        let limit = api.limits.message_bytes_max();
-        let serve = service_fn(move |request: Request<Streaming<Q>>| {
-            let (api, handler) = (Arc::clone(&api), handler.clone());
-            async move { answers(&api, request, handler).await }
-        });
-        let mut grpc = Grpc::new(codec).max_decoding_message_size(limit);
-        grpc.streaming(serve, request).await
-    }
-
     /// Reads the request and hands it to `handler`.
     async fn answer<Q, A, F, R>(self, handler: F) -> Result<(Context, A), Status>
     where
@@ -133,22 +109,6 @@ where
         let answer = answer.map_err(|error| Status::from(context.name_timeout(error)))?;
         Ok((context, answer))
     }
-}
-
-async fn answers<Q, A, S, F, R>(
-    api: &Arc<Api>,
-    request: Request<Q>,
-    handler: F,
-) -> Result<Response<Guarded<S>>, Status>
-where
-    S: Stream<Item = Result<A, ApiError>>,
-    F: FnOnce(Arc<Api>, Context, Q) -> R,
-    R: Future<Output = Result<S, ApiError>>,
-{
-    let context = Context::of(api, request.metadata())?;
-    let answers = handler(Arc::clone(api), context.clone(), request.into_inner()).await;
-    let answers = answers.map_err(|error| Status::from(context.name_timeout(error)))?;
-    Ok(Response::new(Guarded::new(api, &context, answers)))
 }
 
 /// Refuses a message that is longer than etcd sends, in the words of gRPC-Go.

@@ -25,6 +25,8 @@ use super::storage::LogStorage;
 
 /// How many proposals may wait for a leader before further ones are refused.
 const PARKED_MAX: usize = 1024;
+/// So many reads may wait for a leader; the oldest are forgotten, their clients have long given up.
+const READS_MAX: usize = 1 << 20;
 /// An unanswered read is asked again after this many ticks: its request may be lost with a leader.
 const READ_RETRY_TICKS: u64 = 5;
 
@@ -149,6 +151,13 @@ struct PendingReads {
 }
 
 impl PendingReads {
+    fn take(&mut self, ticket: u64) {
+        if self.fresh.len() >= READS_MAX {
+            self.fresh.drain(..READS_MAX / 2);
+        }
+        self.fresh.push(ticket);
+    }
+
     /// Whether there is something to ask.
     fn wants_to_ask(&self) -> bool {
         self.repeat || !self.fresh.is_empty()
@@ -222,7 +231,7 @@ impl ConsensusCore {
         match input {
             Input::Tick => self.tick(),
             Input::Propose { id, command } => self.propose(id, command, out),
-            Input::Read { ticket } => self.reads.fresh.push(ticket),
+            Input::Read { ticket } => self.reads.take(ticket),
             Input::Message(message) => {
                 // A refused message (of an unknown peer, of an older life) is the network's weather.
                 let _refused = self.node.step(*message);

@@ -10,6 +10,7 @@ use ketch_proto::etcdserverpb::{HashKvRequest, HashKvResponse, HashRequest, Hash
 use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
+use crate::api::range::beside;
 use crate::apply::cluster::{TABLE_ALARMS, TABLE_CLUSTER, TABLE_MEMBERS, TABLE_MEMBERS_REMOVED};
 use crate::clock::Stopwatch;
 
@@ -18,7 +19,7 @@ pub async fn hash(api: Arc<Api>, _context: Context, _request: HashRequest) -> Re
     let view = api.shared.reader.view();
     let header = Some(api.shared.header(view.revision()));
     let watch = Stopwatch::start();
-    let hash = blocking(move || {
+    let hash = beside(&api, move || {
         let mut hash = crc32fast::Hasher::new();
         hash.update(&view.hash(0)?.hash.to_le_bytes());
         tables(&view, &mut hash);
@@ -43,7 +44,8 @@ pub async fn hash_kv(
         return Ok(HashKvResponse { header, hash: 0, compact_revision, hash_revision });
     }
     let watch = Stopwatch::start();
-    let found = blocking(move || Ok(view.hash(request.revision)?)).await?;
+    // A hash at an older revision reads the changes since.
+    let found = beside(&api, move || Ok(view.hash(request.revision)?)).await?;
     api.metrics.hash_rev.observe(watch.elapsed());
     Ok(HashKvResponse {
         header,
@@ -51,16 +53,6 @@ pub async fn hash_kv(
         compact_revision: found.compact_revision,
         hash_revision: found.hash_revision,
     })
-}
-
-/// A hash at an older revision reads the changes since: not on a request thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(ApiError::Store(error.to_string())),
-    }
 }
 
 fn folded(hash: u64) -> u32 {
