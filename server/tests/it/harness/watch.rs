@@ -97,17 +97,19 @@ impl WatchStream {
         }
     }
 
-    /// Asks for progress until it is stated: every watcher of the stream has then caught up.
-    pub(crate) async fn synced(&mut self) -> i64 {
-        let from = self.log.len();
-        let mut next = from;
+    /// Asks for progress until it is stated: every watcher of the stream has then caught up. Returns how often
+    /// it asked; a server may answer the earlier ones too, later.
+    pub(crate) async fn synced(&mut self) -> u32 {
+        let mut next = self.log.len();
+        let mut asked = 0;
         loop {
             self.send(progress());
+            asked += 1;
             while let Ok(response) = timeout(ASK_AGAIN, self.next()).await {
                 self.log.push(response.unwrap());
                 while let Some(response) = self.log.get(next) {
                     if is_progress(response) && response.watch_id == -1 {
-                        return revision(response);
+                        return asked;
                     }
                     next += 1;
                 }

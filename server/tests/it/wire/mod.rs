@@ -1,5 +1,6 @@
 //! The same requests over the wire to the real etcd and to ketch, with the same answers to the field.
 
+mod errors;
 mod generate;
 mod http;
 mod limits;

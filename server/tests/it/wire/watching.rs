@@ -34,8 +34,10 @@ struct Twin {
     number: u64,
     sides: [WatchStream; 2],
     watchers: BTreeMap<i64, Watcher>,
-    /// Progress was waited for since the last comparison, perhaps asked for twice.
+    /// Progress was waited for since the last comparison.
     progress_awaited: bool,
+    /// It was asked for more often than it had to be answered.
+    progress_uncertain: bool,
 }
 
 /// All streams of a run.
@@ -93,6 +95,7 @@ impl Watching {
             sides: [one.unwrap(), other.unwrap()],
             watchers: BTreeMap::new(),
             progress_awaited: false,
+            progress_uncertain: false,
         };
         twin.both("created", |response| response.created).await;
         twin.watchers.insert(BARRIER_ID, Watcher { start_revision: 0, sees_barrier: true });
@@ -175,8 +178,9 @@ impl Twin {
         if start_revision != 0 && start_revision <= now {
             // Before anything else happens it must have caught up: how far it is shows in its responses.
             let [one, other] = &mut self.sides;
-            tokio::join!(one.synced(), other.synced());
+            let asked = tokio::join!(one.synced(), other.synced());
             self.progress_awaited = true;
+            self.progress_uncertain |= asked != (1, 1);
         }
     }
 
@@ -243,7 +247,8 @@ impl Twin {
 
     /// Compares what came in, watcher by watcher: how those of one stream interleave is nobody's business.
     fn compare(&mut self, differences: &mut Vec<String>) -> u64 {
-        let keep_progress = !std::mem::take(&mut self.progress_awaited);
+        let awaited = std::mem::take(&mut self.progress_awaited);
+        let keep_progress = !awaited && !self.progress_uncertain;
         let mut count = 0;
         let [expected, found] = self.sides.each_mut().map(|side| {
             let mut by_watcher: BTreeMap<i64, Vec<WatchResponse>> = BTreeMap::new();
