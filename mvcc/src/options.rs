@@ -17,7 +17,8 @@ pub struct Options {
     pub checkpoint_versions: u64,
     /// The background syncs the log once this many bytes follow the durable end.
     pub sync_bytes: u64,
-    /// Roots of the recent past that are kept for reads at older revisions, beside those of open lists.
+    /// Roots of the recent past that are kept for reads at older revisions, beside those of open lists. Under random writes
+    /// each may hold a copy of as many index nodes, of about 2 KB, as revisions lie between two of them.
     pub ring_roots: usize,
     /// At least so many revisions lie between two of them.
     pub ring_revisions: i64,
@@ -40,7 +41,7 @@ impl Default for Options {
             read_only: false,
             checkpoint_versions: 100_000,
             sync_bytes: 4 << 20,
-            ring_roots: 16,
+            ring_roots: 4,
             ring_revisions: 1000,
             open_lists: 64,
             rewrite_dead_percent: 50,

@@ -134,6 +134,8 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
+    // First, while the process has no other memory.
+    let memory = promises::memory(keys);
     compare::<Ketch>(&mut c, keys);
     #[cfg(feature = "stores")]
     {
@@ -143,7 +145,7 @@ fn main() {
     }
     revisions(&mut c, keys);
     print_table();
-    promises::memory(keys);
+    memory.iter().for_each(|line| println!("{line}"));
     promises::histories(keys);
     promises::opening(keys);
     watching::report(keys.min(100_000));
