@@ -36,7 +36,7 @@ struct Twin {
     watchers: BTreeMap<i64, Watcher>,
     /// Progress was waited for since the last comparison.
     progress_awaited: bool,
-    /// It was asked for more often than it had to be answered.
+    /// It was asked for more often than it had to be answered at once.
     progress_uncertain: bool,
 }
 
@@ -236,12 +236,14 @@ impl Twin {
 
     async fn progress(&mut self, now: i64) {
         let from = self.send(&progress());
-        // With a watcher that waits for the future there is no answer, or one later.
+        // With a watcher that waits for the future etcd never answers, ketch when the future has come.
         if self.watchers.values().all(|watcher| watcher.start_revision <= now) {
             self.both_from(from, &format!("progress {now}"), |response| {
                 response.watch_id == -1 && is_progress(response) && revision(response) == now
             })
             .await;
+        } else {
+            self.progress_uncertain = true;
         }
     }
 
