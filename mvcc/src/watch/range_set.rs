@@ -120,9 +120,8 @@ impl RangeSet {
         let (removed, empty) = match self.singles.get_mut(key) {
             Some(Members::One(one)) => (*one == member, *one == member),
             Some(Members::Many(members)) => {
-                let before = members.len();
-                members.retain(|&m| m != member);
-                (members.len() < before, members.is_empty())
+                let removed = take_out(members, member);
+                (removed, members.is_empty())
             }
             None => (false, false),
         };
@@ -239,9 +238,7 @@ fn remove(slot: &mut Option<Box<Node>>, start: &Bytes, end: &End, member: u32) -
         Ordering::Less => remove(&mut node.left, start, end, member),
         Ordering::Greater => remove(&mut node.right, start, end, member),
         Ordering::Equal => {
-            let before = node.members.len();
-            node.members.retain(|&m| m != member);
-            let removed = node.members.len() < before;
+            let removed = take_out(&mut node.members, member);
             if node.members.is_empty() {
                 *slot = slot.take().and_then(|node| join(node.left, node.right));
             }
@@ -252,6 +249,13 @@ fn remove(slot: &mut Option<Box<Node>>, start: &Bytes, end: &End, member: u32) -
         node.update();
     }
     removed
+}
+
+/// Takes a member out of a list, whose order means nothing. Looked for from the end: a stream that ends takes its watchers out
+/// newest first, so that many of one range are not searched through for each of them.
+fn take_out(members: &mut Vec<u32>, member: u32) -> bool {
+    let at = members.iter().rposition(|&other| other == member);
+    at.map(|at| members.swap_remove(at)).is_some()
 }
 
 /// Joins two trees, all of whose nodes are in order.

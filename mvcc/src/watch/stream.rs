@@ -201,9 +201,14 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        let mut inner = lock(&self.shared.hub.inner);
-        if let Some(stream) = inner.streams.remove(&self.number) {
-            stream.watchers.values().for_each(|&number| inner.remove(number));
+        /// How many watchers go before others get at the hub again.
+        const SLICE: usize = 1000;
+        let stream = lock(&self.shared.hub.inner).streams.remove(&self.number);
+        let numbers: Vec<u32> =
+            stream.map(|stream| stream.watchers.into_values().collect()).unwrap_or_default();
+        for slice in numbers.rchunks(SLICE) {
+            let mut inner = lock(&self.shared.hub.inner);
+            slice.iter().rev().for_each(|&number| inner.remove(number));
         }
     }
 }

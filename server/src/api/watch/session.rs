@@ -109,6 +109,9 @@ pub struct Session {
     asked: Option<i64>,
     /// Some watch's notice may be due.
     ticked: bool,
+    wants_progress: bool,
+    /// What was asked could not be answered at the last look.
+    unclear: bool,
 }
 
 impl Session {
@@ -124,6 +127,8 @@ impl Session {
             answers: VecDeque::new(),
             asked: None,
             ticked: false,
+            wants_progress: false,
+            unclear: false,
         }
     }
 
@@ -133,10 +138,10 @@ impl Session {
         self.answers.len() < ANSWERS_MAX
     }
 
-    /// Whether a watch wants progress notices.
+    /// Whether a watch wants progress notices, or some watch once did.
     #[must_use]
     pub fn wants_progress(&self) -> bool {
-        self.watches.values().any(|watch| watch.progress != Progress::Unwanted)
+        self.wants_progress
     }
 
     /// Whether it waits for the hub to hand on what is published.
@@ -180,10 +185,18 @@ impl Session {
             frames.push(&answer, &[]);
         }
         while !frames.is_full() {
-            let batches = self.take_some();
+            let mut batches = self.take_some();
             if batches.is_empty() {
                 self.give_notice(frames, term);
-                break;
+                // Not known: a watch is behind, or got an event since the look. Only then is there something to take.
+                if !self.unclear {
+                    break;
+                }
+                batches = self.take_some();
+                if batches.is_empty() {
+                    self.asked = None;
+                    break;
+                }
             }
             sent += batches.iter().map(|batch| batch.events.len() as u64).sum::<u64>();
             self.push_batches(frames, &batches, term);
@@ -223,6 +236,7 @@ impl Session {
             made_at,
             progress: if request.progress_notify { Progress::Wanted } else { Progress::Unwanted },
         };
+        self.wants_progress |= request.progress_notify;
         self.watches.insert(id, watch);
         self.stream.watch(id, wanted);
         Ok(id)
@@ -299,6 +313,7 @@ impl Session {
                 }
             }
         }
+        self.unclear = false;
         let Some(asked_at) = self.asked else { return };
         match self.stream.progress_all() {
             Some(revision) if revision < asked_at => {} // the hub is about to hand on what is missing
@@ -310,7 +325,7 @@ impl Session {
                 }
             }
             // No watches, or one that is behind. That is no answer in etcd either: the client asks again.
-            None => self.asked = None,
+            None => self.unclear = true,
         }
     }
 

@@ -21,6 +21,9 @@ use crate::api::streams::Ticket;
 use crate::clock;
 use crate::grpc::answer::failed;
 
+/// How many requests are read before others have their turn. Not all have an answer that holds up the next one.
+const REQUESTS_MAX: u32 = 64;
+
 /// See the file's comment.
 pub struct WatchBody<B> {
     api: Arc<Api>,
@@ -78,7 +81,13 @@ where
     }
 
     fn read_requests(&mut self, task: &mut Task<'_>) -> Result<(), Status> {
+        let mut taken = 0;
         while self.session.has_room() && !self.no_more_requests {
+            if taken == REQUESTS_MAX {
+                task.waker().wake_by_ref();
+                break;
+            }
+            taken += 1;
             match self.requests.poll_next(task) {
                 Poll::Ready(Some(request)) => self.session.handle(request?),
                 Poll::Ready(None) => self.no_more_requests = true,
