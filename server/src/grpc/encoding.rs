@@ -22,7 +22,7 @@ impl Encoding {
     /// The encoding that a call's headers name.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Encoding {
-        match headers.get("grpc-encoding").map(|name| name.as_bytes()) {
+        match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
             None | Some(b"" | b"identity") => Encoding::Identity,
             Some(b"gzip") => Encoding::Gzip,
             Some(other) => Encoding::Other(String::from_utf8_lossy(other).into_owned()),
