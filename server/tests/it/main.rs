@@ -11,6 +11,7 @@ mod connections;
 mod crash;
 mod endpoints;
 mod flags;
+mod guarantees;
 mod harness;
 mod house;
 mod process;
