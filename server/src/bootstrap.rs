@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ketch_mvcc::Store;
-use ketch_raft::{Config, Fault, HardState, Index, Node};
+use ketch_raft::{Config, Fault, HardState, Index, Node, SnapshotMeta};
 use ketch_wal::{Batch, Disk, Position, Recovery, Wal};
 
 use crate::apply::core::ApplyCore;
@@ -18,6 +18,7 @@ use crate::consensus::persist::LogWriter;
 use crate::consensus::record::{self, LogRecord};
 use crate::consensus::storage::LogStorage;
 use crate::datadir::{DataDir, DataDirError, Identity};
+use crate::staging::{RollForwardError, Staging};
 
 /// How many bytes of commands may wait to be committed before further ones are refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
@@ -27,8 +28,27 @@ const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 pub struct Founding {
     /// The cluster and this member.
     pub identity: Identity,
-    /// The first members.
+    /// The first members; for one who joins, those of the cluster as its peers told, this member among them.
     pub members: Vec<Member>,
+}
+
+/// How a member comes into being.
+#[derive(Debug, Clone)]
+pub enum First {
+    /// With the cluster.
+    New(Founding),
+    /// Into a cluster that exists: everything comes from the others.
+    Join(Founding),
+}
+
+impl First {
+    /// What it starts from.
+    #[must_use]
+    pub fn founding(&self) -> &Founding {
+        match self {
+            First::New(founding) | First::Join(founding) => founding,
+        }
+    }
 }
 
 /// How a member runs, as far as its cores are concerned.
@@ -64,6 +84,10 @@ pub struct Opened {
     pub log: LogWriter,
     /// The apply core.
     pub applier: ApplyCore,
+    /// Where snapshots are staged.
+    pub staging: Arc<Staging>,
+    /// Whom a member that joins may ask and answer before it has learned of the members by itself.
+    pub peers: Vec<Member>,
     /// Keeps the directory ours.
     pub dir: DataDir,
 }
@@ -109,6 +133,8 @@ pub enum StartError {
         /// The term of that entry in the log.
         log: u64,
     },
+    /// The log begins after a snapshot that is not there.
+    Snapshot(RollForwardError),
     /// Raft refuses its state.
     Raft(Fault),
 }
@@ -133,6 +159,10 @@ impl fmt::Display for StartError {
                 "the raft log and the store are not of one history: the store applied entry {applied} of term \
                  {store}, the log has it in term {log}"
             ),
+            Self::Snapshot(error) => write!(
+                f,
+                "the raft log begins after a snapshot that is not there ({error}): the member must not serve"
+            ),
             Self::Raft(fault) => write!(f, "raft refuses to start: {fault}"),
         }
     }
@@ -146,7 +176,7 @@ impl From<DataDirError> for StartError {
     }
 }
 
-/// Opens the member in the directory `path`; `founding` is asked only if it is new.
+/// Opens the member in the directory `path`; `first` is asked only if it is new.
 ///
 /// # Errors
 /// See [`StartError`]. Nothing was served, and nothing that was acknowledged is touched.
@@ -154,25 +184,37 @@ pub fn open(
     disk: &Arc<dyn Disk>,
     path: &Path,
     options: &CoreOptions,
-    founding: impl FnOnce() -> Result<Founding, String>,
+    first: impl FnOnce() -> Result<First, String>,
 ) -> Result<Opened, StartError> {
     let dir = DataDir::open(&**disk, path)?;
-    let store =
-        Store::open(Arc::clone(disk), &dir.store(), options.store.clone()).map_err(StartError::Store)?;
+    let half = dir.current(&**disk)?;
+    let staging = Staging::new(Arc::clone(disk), path, half, options.store.clone());
+    let store = Store::open(Arc::clone(disk), &path.join(half.folder()), options.store.clone())
+        .map_err(StartError::Store)?;
     let (wal, recovery) = open_log(disk, &dir, options)?;
     // Before the first start is counted nothing was served: a founding that was cut short may begin anew.
     let new = dir.boots(&**disk)? == 0 && wal.iter(Position::START).next().is_none();
     let identity = if new {
-        let founding = founding().map_err(StartError::Founding)?;
-        dir.set_identity(&**disk, founding.identity)?;
-        found(&wal, &founding)?;
-        founding.identity
+        let first = first().map_err(StartError::Founding)?;
+        let identity = first.founding().identity;
+        dir.set_identity(&**disk, identity)?;
+        match &first {
+            First::New(founding) => found(&wal, founding)?,
+            First::Join(founding) => {
+                dir.set_peers(&**disk, &founding.members)?;
+                join(&wal)?;
+            }
+        }
+        identity
     } else {
         let missing = || DataDirError::Damaged(path.join("identity"), "it is missing".into());
         dir.identity(&**disk)?.ok_or_else(missing)?
     };
+    let found = read_log(&wal, store.applied().index)?;
+    let store = roll_forward(&staging, store, found.snapshot.as_ref())?;
     let applier = ApplyCore::new(identity.member_id, store).map_err(StartError::Tables)?;
-    let storage = recover(&wal, &applier)?;
+    let storage = recover(found, &applier)?;
+    let peers = if applier.cluster().members.is_empty() { dir.peers(&**disk)? } else { Vec::new() };
     let state = storage.hard_state();
     let boot = dir.next_boot(&**disk)?;
     let node = start_raft(identity, boot, storage, &applier, options)?;
@@ -184,6 +226,8 @@ pub fn open(
         core: ConsensusCore::new(node, identity.member_id, boot),
         log: LogWriter::new(Arc::new(wal), state),
         applier,
+        staging: Arc::new(staging),
+        peers,
         dir,
     })
 }
@@ -208,7 +252,7 @@ pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
         .members
         .iter()
         .map(|member| {
-            let context = Context { member: member.clone(), is_promote: false };
+            let context = Context { member: member.clone(), is_promote: false, request: None };
             (member.id, Bytes::from(context.to_json()))
         })
         .collect();
@@ -219,16 +263,45 @@ pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
     wal.commit(&mut batch).map(|_| ()).map_err(StartError::LogWrite)
 }
 
-/// Reads the raft log back and checks it against what the store has applied.
-fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
+/// A member that joins begins with nothing: its log says that and no more, so that a log that was lost is told from it.
+fn join(wal: &Wal) -> Result<(), StartError> {
+    let mut batch = Batch::new();
+    record::push_hard_state(&mut batch, &HardState::default());
+    wal.commit(&mut batch).map(|_| ()).map_err(StartError::LogWrite)
+}
+
+/// What the log holds.
+struct FoundLog {
+    storage: LogStorage,
+    /// The last hard state; there is none in a log that was lost.
+    hard_state: Option<HardState>,
+    /// The last snapshot that took the log's place.
+    snapshot: Option<SnapshotMeta>,
+}
+
+/// The store that the log goes on from: what was staged, if the log has begun anew after it and the store has not.
+fn roll_forward(
+    staging: &Staging,
+    store: Store,
+    snapshot: Option<&SnapshotMeta>,
+) -> Result<Store, StartError> {
+    match snapshot.filter(|meta| meta.index > store.applied().index) {
+        Some(meta) => {
+            // Two stores are not open at once.
+            drop(store);
+            staging.roll_forward(meta).map_err(StartError::Snapshot)
+        }
+        None => Ok(store),
+    }
+}
+
+/// Checks the log against what the store has applied.
+fn recover(found: FoundLog, applier: &ApplyCore) -> Result<LogStorage, StartError> {
     let applied = applier.store().applied();
-    let (storage, hard_state) = read_log(wal, applied.index)?;
-    let mut storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
+    let FoundLog { mut storage, hard_state, .. } = found;
     let (first, last) =
         (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
-    let Some(mut state) =
-        hard_state.filter(|_| last > 0 && last >= applied.index && first <= applied.index + 1)
-    else {
+    let Some(mut state) = hard_state.filter(|_| last >= applied.index && first <= applied.index + 1) else {
         return Err(StartError::Missing { applied: applied.index, first, last });
     };
     let term = ketch_raft::Storage::term(&storage, applied.index).unwrap_or_default();
@@ -243,14 +316,18 @@ fn recover(wal: &Wal, applier: &ApplyCore) -> Result<LogStorage, StartError> {
 }
 
 /// The entries and the last hard state of the log, in its order; memory keeps what lies above `applied`.
-fn read_log(wal: &Wal, applied: Index) -> Result<(Option<LogStorage>, Option<HardState>), StartError> {
+fn read_log(wal: &Wal, applied: Index) -> Result<FoundLog, StartError> {
     let mut storage: Option<LogStorage> = None;
-    let mut hard_state = None;
+    let (mut hard_state, mut snapshot) = (None, None);
     for found in wal.iter(Position::START) {
         let found = found.map_err(StartError::LogWrite)?;
         let unreadable = |why: String| StartError::Record { position: found.position, why };
         match record::decode(found.kind, &found.data).map_err(|error| unreadable(error.to_string()))? {
             LogRecord::HardState(state) => hard_state = Some(state),
+            LogRecord::Snapshot(meta) => {
+                storage = Some(LogStorage::new((meta.index, meta.term)));
+                snapshot = Some(meta);
+            }
             LogRecord::Entry(entry) => match &mut storage {
                 // The log begins with what a later leader replaced: its order is the truth. Nothing below is needed, the
                 // log was purged up to here because all of it is applied.
@@ -267,7 +344,8 @@ fn read_log(wal: &Wal, applied: Index) -> Result<(Option<LogStorage>, Option<Har
             },
         }
     }
-    Ok((storage, hard_state))
+    let storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
+    Ok(FoundLog { storage, hard_state, snapshot })
 }
 
 /// The log's first entry: in a log that was purged it only tells index and term of the base.
@@ -319,8 +397,7 @@ mod tests {
             record::push_entry(&mut batch, &Entry::normal(term, index, Bytes::new()));
         }
         wal.commit(&mut batch).unwrap();
-        let (storage, _) = read_log(&wal, 8).unwrap();
-        let storage = storage.unwrap();
+        let storage = read_log(&wal, 8).unwrap().storage;
         assert_eq!((storage.first_index(), storage.last_index()), (8, 11));
         assert!([7, 8, 10, 11].iter().all(|&index| storage.term(index) == Ok(2)));
     }

@@ -5,9 +5,12 @@
 //! DIR/member     a file where etcd keeps a directory: etcd cannot start here by mistake
 //! DIR/lock       held while a process uses the directory
 //! DIR/identity   cluster id, member id
+//! DIR/peers      of a member that joined: the members as its peers told
 //! DIR/boot       how often the member was started; part of every request id
 //! DIR/log/       the raft log
-//! DIR/store/     the revision store
+//! DIR/store/     the revision store, or what a snapshot left of it
+//! DIR/store-2/   its other half: a snapshot is staged in the half that is not current
+//! DIR/current    which half is the member's store: 0 or 1; absent means the first
 //! DIR/restoring  while a snapshot is being restored: until then there is no marker
 //! ```
 
@@ -18,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use ketch_wal::Disk;
 use ketch_wal::blob;
+
+use crate::cluster::Member;
 
 /// The format version that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -32,7 +37,58 @@ const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
 const LOG: &str = "log";
 const STORE: &str = "store";
+const STORE_2: &str = "store-2";
+const PEERS: &str = "peers";
+const CURRENT: &str = "current";
 const RESTORING: &str = "restoring";
+
+/// One of the two folders that a store may live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// `store`.
+    First,
+    /// `store-2`.
+    Second,
+}
+
+impl Half {
+    /// The folder's name.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Half::First => STORE,
+            Half::Second => STORE_2,
+        }
+    }
+
+    /// The one where the store is not.
+    #[must_use]
+    pub fn other(self) -> Half {
+        match self {
+            Half::First => Half::Second,
+            Half::Second => Half::First,
+        }
+    }
+}
+
+/// Makes `half` the member's store, durably; a crash leaves the earlier one or this one.
+///
+/// # Errors
+/// What the disk says.
+pub fn set_current(disk: &dyn Disk, dir: &Path, half: Half) -> Result<(), DataDirError> {
+    write(disk, &dir.join(CURRENT), &[u8::from(half == Half::Second)])
+}
+
+/// Removes the files of a store that nobody reads any more. What cannot be removed stays; whoever uses the folder next
+/// notices.
+pub fn empty_folder(disk: &dyn Disk, folder: &Path) {
+    for part in [folder.join(LOG), folder.to_owned()] {
+        for name in disk.list(&part).unwrap_or_default() {
+            let _stays = disk.remove(&part.join(name));
+        }
+        let _later = disk.sync_dir(&part);
+    }
+}
 
 /// Why a data directory cannot be used.
 #[derive(Debug)]
@@ -169,10 +225,29 @@ impl DataDir {
         self.path.join(LOG)
     }
 
-    /// The directory of the revision store.
+    /// The directory of the revision store of a new member.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+
+    /// Which half is the member's store.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn current(&self, disk: &dyn Disk) -> Result<Half, DataDirError> {
+        let path = self.path.join(CURRENT);
+        match read(disk, &path)?.as_deref() {
+            None | Some([0]) => Ok(Half::First),
+            Some([1]) => Ok(Half::Second),
+            Some(other) => Err(DataDirError::Damaged(path, format!("it names no half: {other:?}"))),
+        }
+    }
+
+    /// Where the directory is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Who the member is; `None` in a new directory.
@@ -197,6 +272,25 @@ impl DataDir {
     pub fn set_identity(&self, disk: &dyn Disk, identity: Identity) -> Result<(), DataDirError> {
         let bytes = [identity.cluster_id.to_le_bytes(), identity.member_id.to_le_bytes()].concat();
         write(disk, &self.path.join(IDENTITY), &bytes)
+    }
+
+    /// Whom a member that joins knew of, before it learned of the members by itself.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn peers(&self, disk: &dyn Disk) -> Result<Vec<Member>, DataDirError> {
+        let path = self.path.join(PEERS);
+        let Some(bytes) = read(disk, &path)? else { return Ok(Vec::new()) };
+        serde_json::from_slice(&bytes).map_err(|error| DataDirError::Damaged(path, error.to_string()))
+    }
+
+    /// Writes down whom a member that joins knows of, durably.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn set_peers(&self, disk: &dyn Disk, members: &[Member]) -> Result<(), DataDirError> {
+        // Numbers, booleans and strings only: this cannot fail.
+        write(disk, &self.path.join(PEERS), &serde_json::to_vec(members).unwrap_or_default())
     }
 
     /// How often the member was started before.

@@ -32,6 +32,7 @@ pub mod serve;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod snapshot;
+pub mod staging;
 pub mod state;
 mod sync;
 pub mod upkeep;

@@ -4,16 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ketch_proto::etcdserverpb::InternalRaftRequest;
+use ketch_raft::{ChangeError, ConfChange, ConfChangeKind};
 use tokio::time::Instant;
 
 use crate::apply::answer::{Answer, ApplyError, Outcome};
 use crate::apply::command::{self, RequestId};
 use crate::caller::Caller;
+use crate::cluster::Context;
 use crate::consensus::core::{Input, Refused};
 use crate::consensus::shell::Driver;
 
 /// How far applying may be behind committing before new commands are refused.
 const APPLY_GAP_MAX: u64 = 5000;
+
+/// A change of members that found another one under way is proposed again after this.
+const CHANGE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why a write was not carried out, or why nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,10 @@ pub enum ProposeError {
     Stopped,
     /// Committed and refused, the same on every member; nothing changed.
     Refused(ApplyError),
+    /// Another change of members is under way.
+    ChangePending,
+    /// The change does not fit the members, as raft sees them.
+    InvalidChange(ChangeError),
 }
 
 /// What a proposed command came to.
@@ -70,21 +79,74 @@ impl Proposer {
         if shared.standing().commit > shared.applied() + APPLY_GAP_MAX {
             return Err(ProposeError::TooMany);
         }
-        let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
-        let id = RequestId::new(self.member, self.boot, counter);
+        let id = self.next_id();
         let command = command::encode(id, caller, request);
         if command.len() > self.request_bytes_max {
             return Err(ProposeError::TooLarge);
         }
+        self.submit(id, Input::Propose { id: id.serial, command }, deadline).await
+    }
+
+    /// Puts a change of members through raft and waits until it is applied here. Its context names the member.
+    ///
+    /// # Errors
+    /// As those of [`propose`](Self::propose); also a change that raft or the members' rules refuse.
+    pub async fn change(
+        &self,
+        kind: ConfChangeKind,
+        context: Context,
+        deadline: Instant,
+    ) -> Result<Answer, ProposeError> {
+        let node = context.member.id;
+        loop {
+            let id = self.next_id();
+            let change = ConfChange {
+                context: Context { request: Some(id), ..context.clone() }.to_json().into(),
+                ..ConfChange::single(kind, node)
+            };
+            match self.submit(id, Input::Change { id: id.serial, change }, deadline).await {
+                // One at a time: the other one is applied soon, or will never be.
+                Err(ProposeError::ChangePending) if crate::clock::now() < deadline => {
+                    tokio::time::sleep(CHANGE_RETRY).await;
+                }
+                verdict => return verdict,
+            }
+        }
+    }
+
+    /// Hands leadership over to `to` and waits until it leads. Only the leader can.
+    ///
+    /// # Errors
+    /// [`ProposeError::Timeout`] if it does not lead by the deadline.
+    pub async fn transfer(&self, to: u64, deadline: Instant) -> Result<(), ProposeError> {
+        self.driver.submit(Input::Transfer { to });
+        let shared = self.driver.shared();
+        let mut leader = shared.leader_changed.subscribe();
+        let led = leader.wait_for(|&leader| leader == to);
+        match tokio::time::timeout_at(deadline, led).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_closed)) => Err(ProposeError::Stopped),
+            Err(_elapsed) => Err(ProposeError::Timeout),
+        }
+    }
+
+    fn next_id(&self) -> RequestId {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        RequestId::new(self.member, self.boot, counter)
+    }
+
+    async fn submit(&self, id: RequestId, input: Input, deadline: Instant) -> Result<Answer, ProposeError> {
         let metrics = self.driver.metrics();
         let mut waiting = self.driver.proposals().register(id.serial);
-        self.driver.submit(Input::Propose { id: id.serial, command });
+        self.driver.submit(input);
         let outcome = tokio::time::timeout_at(deadline, waiting.value()).await;
         let verdict = match outcome {
             Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
             Ok(Some(Ok(Err(refusal)))) => return Err(ProposeError::Refused(refusal)),
             Ok(Some(Err(Refused::TooMany))) => ProposeError::TooMany,
             Ok(Some(Err(Refused::LeaderChanged))) => ProposeError::LeaderChanged,
+            Ok(Some(Err(Refused::ChangePending))) => ProposeError::ChangePending,
+            Ok(Some(Err(Refused::InvalidChange(error)))) => ProposeError::InvalidChange(error),
             Ok(None) => ProposeError::Stopped,
             Err(_elapsed) => ProposeError::Timeout,
         };
@@ -118,10 +180,13 @@ mod tests {
             log_segment_bytes: 64 << 10,
             store: ketch_mvcc::Options::default(),
         };
-        let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(sim::founding())).unwrap();
+        let opened = bootstrap::open(&disk, Path::new("/member"), &options, || {
+            Ok(bootstrap::First::New(sim::founding()))
+        })
+        .unwrap();
         let shared = Arc::new(Shared::new(1, 1, opened.applier.store().reader()));
         let metrics = Arc::new(Metrics::new());
-        let driver = Driver::new(opened.core, opened.log, opened.applier, shared, metrics);
+        let driver = Driver::new(opened.core, opened.log, opened.applier, opened.staging, shared, metrics);
         Proposer::new(Arc::new(driver), 1, 1, request_bytes_max)
     }
 

@@ -32,6 +32,8 @@ pub struct Shared {
     disk_is_short: AtomicBool,
     /// Held while this member raises an alarm: of many requests that find the store full, one does.
     pub raising_alarm: tokio::sync::Mutex<()>,
+    /// The leader; 0 while none is known.
+    pub leader_changed: watch::Sender<u64>,
     /// Up to where compaction is physically done.
     pub compacted: watch::Sender<i64>,
     cluster: RwLock<Arc<Cluster>>,
@@ -55,6 +57,7 @@ impl Shared {
             used_bytes: AtomicU64::new(0),
             disk_is_short: AtomicBool::new(false),
             raising_alarm: tokio::sync::Mutex::default(),
+            leader_changed: watch::Sender::new(0),
             compacted: watch::Sender::new(-1),
             cluster: RwLock::default(),
             alarms: RwLock::default(),
@@ -64,7 +67,9 @@ impl Shared {
     /// Publishes raft's standing.
     pub fn set_standing(&self, standing: Standing) {
         self.term.store(standing.term, Ordering::Relaxed);
-        self.leader.store(standing.leader, Ordering::Relaxed);
+        if self.leader.swap(standing.leader, Ordering::Relaxed) != standing.leader {
+            self.leader_changed.send_replace(standing.leader);
+        }
         self.commit.store(standing.commit, Ordering::Relaxed);
         self.leader_changes.store(standing.leader_changes, Ordering::Relaxed);
         self.is_learner.store(standing.is_learner, Ordering::Relaxed);

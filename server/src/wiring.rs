@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::api::streams::{self, OpenStreams};
 use crate::api::watch::Watches;
 use crate::api::{Api, LARGE_READS_MAX, Limits};
-use crate::bootstrap::{self, CoreOptions, Founding, Opened};
+use crate::bootstrap::{self, CoreOptions, First, Founding, Opened};
 use crate::cluster::Member;
 use crate::config::{Bootstrap, Config, Url};
 use crate::consensus::shell::{Driver, Stopped};
@@ -66,12 +66,12 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let peers = listen_all(&config.listen_peer_urls).await?;
     let probes = listen_all(&config.listen_metrics_urls).await?;
     let opened = open(config)?;
-    let Opened { identity, boot, core, log, applier, dir, .. } = opened;
+    let Opened { identity, boot, core, log, applier, staging, dir, .. } = opened;
 
     let metrics = Arc::new(Metrics::new());
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
     let shared = Arc::new(Shared::new(identity.member_id, identity.cluster_id, applier.store().reader()));
-    let driver = Driver::new(core, log, applier, Arc::clone(&shared), Arc::clone(&metrics));
+    let driver = Driver::new(core, log, applier, staging, Arc::clone(&shared), Arc::clone(&metrics));
     let driver = Arc::new(driver.warn_of_slow_batches(config.warning_apply_duration));
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = start_threads(&driver, &watches, config, &stop_threads)?;
@@ -212,8 +212,8 @@ fn check_request_bytes(config: &Config) -> Result<(), String> {
     Err(format!("--max-request-bytes={} is above the limit of {limit} bytes", config.max_request_bytes))
 }
 
-fn founding(config: &Config) -> Result<Founding, String> {
-    Ok(founding_of(config.bootstrap().map_err(|error| error.to_string())?))
+fn founding(config: &Config) -> Result<First, String> {
+    Ok(First::New(founding_of(config.bootstrap().map_err(|error| error.to_string())?)))
 }
 
 /// What a cluster starts from whose first configuration is `first`.

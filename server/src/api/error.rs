@@ -64,6 +64,9 @@ impl From<ProposeError> for ApiError {
             ProposeError::LeaderChanged => RpcError::LeaderChanged,
             ProposeError::Timeout => RpcError::TimedOut,
             ProposeError::Stopped => RpcError::ServerStopped,
+            ProposeError::ChangePending => RpcError::TimedOut,
+            // The members' own rules come first and have their own words: this is what they let through.
+            ProposeError::InvalidChange(_) => RpcError::Unhealthy,
             ProposeError::Refused(refusal) => return refusal.into(),
         })
     }

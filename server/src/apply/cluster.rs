@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::downgrade::Downgrade;
 use crate::cluster::{Context, Member};
+use crate::consensus::conf_change::{conf_state_from_wire, conf_state_to_wire};
 
 /// Members by id (hexadecimal), each as etcd's JSON.
 pub const TABLE_MEMBERS: TableId = TableId(1);
@@ -129,24 +130,4 @@ impl Cluster {
 
 fn member_key(id: NodeId) -> Bytes {
     format!("{id:x}").into()
-}
-
-fn conf_state_to_wire(state: &ConfState) -> raftpb::ConfState {
-    raftpb::ConfState {
-        voters: state.voters.clone(),
-        learners: state.learners.clone(),
-        voters_outgoing: state.voters_outgoing.clone(),
-        learners_next: state.learners_next.clone(),
-        auto_leave: state.auto_leave,
-    }
-}
-
-fn conf_state_from_wire(wire: raftpb::ConfState) -> ConfState {
-    ConfState {
-        voters: wire.voters,
-        voters_outgoing: wire.voters_outgoing,
-        learners: wire.learners,
-        learners_next: wire.learners_next,
-        auto_leave: wire.auto_leave,
-    }
 }

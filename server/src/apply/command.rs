@@ -6,11 +6,12 @@ use bytes::Bytes;
 use ketch_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
 use ketch_proto::strict;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::caller::Caller;
 
 /// The name of a request in flight: unique over members, lives and time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId {
     /// The member that proposed it.
     pub member: u64,

@@ -6,7 +6,7 @@
 
 use ketch_mvcc::{Applied, Fault, Store, WriteError};
 use ketch_proto::etcdserverpb::{AlarmMember, InternalRaftRequest};
-use ketch_raft::{ConfChange, Entry, Payload};
+use ketch_raft::{ConfChange, Entry, Payload, SnapshotMeta};
 
 use super::alarm::Alarms;
 use super::answer::{Answer, Outcome};
@@ -15,6 +15,7 @@ use super::command::{self, RequestId};
 use super::downgrade::Downgrade;
 use super::size::BUNCH_BYTES_MAX;
 use super::{kv, txn};
+use crate::staging::{Pinned, Staging};
 
 /// Why applying cannot go on. It stops the member before anything else is acknowledged.
 #[derive(Debug)]
@@ -171,6 +172,30 @@ impl ApplyCore {
         Ok(self.applied)
     }
 
+    /// Pins what is committed, for peers that need a snapshot.
+    #[must_use]
+    pub fn pin(&self) -> Pinned {
+        let Applied { index, term } = self.store.applied();
+        let conf_state = self.cluster.conf_state.clone();
+        Pinned { meta: SnapshotMeta { index, term, conf_state }, view: self.store.reader().view() }
+    }
+
+    /// Replaces the whole state by the staged snapshot `meta`.
+    ///
+    /// # Errors
+    /// A snapshot that is not staged, or a fault of the store: the member must stop.
+    pub fn install(&mut self, meta: &SnapshotMeta, staging: &Staging) -> Result<(), String> {
+        self.commit().map_err(|fault| fault.to_string())?;
+        let staged = staging.install(meta).map_err(|error| error.to_string())?;
+        let staged = staged.ok_or_else(|| format!("the snapshot at entry {} is not staged", meta.index))?;
+        take_over(&mut self.store, staged)?;
+        self.cluster = Cluster::load(&self.store)?;
+        self.alarms = Alarms::load(&self.store)?;
+        self.applied = self.store.applied();
+        self.cluster_changed = true;
+        Ok(())
+    }
+
     fn apply_entry(
         &mut self,
         entry: &Entry,
@@ -238,4 +263,9 @@ impl ApplyCore {
         };
         Ok(Ok(outcome))
     }
+}
+
+/// Until the store can take over another one's content in place, a restart does it: what is staged is recorded.
+fn take_over(_store: &mut Store, staged: Store) -> Result<(), String> {
+    Err(format!("the snapshot at entry {} is staged: a restart installs it", staged.applied().index))
 }

@@ -2,6 +2,7 @@
 
 pub mod id;
 
+use crate::apply::command::RequestId;
 use serde::{Deserialize, Serialize};
 
 /// A member of the cluster. The JSON form is etcd's.
@@ -49,6 +50,9 @@ pub struct Context {
     /// Whether a learner becomes a voter by this change.
     #[serde(rename = "isPromote", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_promote: bool,
+    /// Who waits for the change to be applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
 }
 
 impl Context {
@@ -80,7 +84,7 @@ mod tests {
             name: String::new(),
             client_urls: Vec::new(),
         };
-        let context = Context { member: member.clone(), is_promote: false };
+        let context = Context { member: member.clone(), is_promote: false, request: None };
         assert_eq!(context.to_json(), br#"{"id":10,"peerURLs":["http://127.0.0.1:2380"]}"#);
         assert_eq!(Context::from_json(&context.to_json()).unwrap(), context);
         assert_eq!(Member::from_json(&member.to_json()).unwrap(), member);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ketch_proto::raftpb;
-use ketch_raft::{ConfChange, ConfChangeKind, ConfChangeSingle, Transition};
+use ketch_raft::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, Transition};
 use prost::Message;
 
 /// The bytes of `change`.
@@ -56,4 +56,28 @@ pub fn decode(bytes: Bytes) -> Result<ConfChange, String> {
         })
         .collect();
     Ok(ConfChange { transition, changes, context: wire.context, ..ConfChange::default() })
+}
+
+/// Raft's membership as `raftpb` has it.
+#[must_use]
+pub fn conf_state_to_wire(state: &ConfState) -> raftpb::ConfState {
+    raftpb::ConfState {
+        voters: state.voters.clone(),
+        learners: state.learners.clone(),
+        voters_outgoing: state.voters_outgoing.clone(),
+        learners_next: state.learners_next.clone(),
+        auto_leave: state.auto_leave,
+    }
+}
+
+/// Reads it back.
+#[must_use]
+pub fn conf_state_from_wire(wire: raftpb::ConfState) -> ConfState {
+    ConfState {
+        voters: wire.voters,
+        voters_outgoing: wire.voters_outgoing,
+        learners: wire.learners,
+        learners_next: wire.learners_next,
+        auto_leave: wire.auto_leave,
+    }
 }

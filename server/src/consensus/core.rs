@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use ketch_raft::{
-    Apply, ApplyToken, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message, Node, NodeId, ReadId,
-    Ready, Refusal, Role, Storage, StorageError, Term,
+    Apply, ApplyToken, ChangeError, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message, Node,
+    NodeId, ProgressState, ReadId, Ready, Refusal, Role, SnapshotMeta, Status, Storage, StorageError, Term,
 };
 use ketch_wal::Position;
 
@@ -29,6 +29,9 @@ const PARKED_MAX: usize = 1024;
 const READS_MAX: usize = 1 << 20;
 /// An unanswered read is asked again after this many ticks: its request may be lost with a leader.
 const READ_RETRY_TICKS: u64 = 5;
+
+/// Whether peers still need the pinned view is looked at once in so many ticks.
+const PIN_CHECK_TICKS: u64 = 20;
 
 /// So many entries are fetched from the log in one go at most, whatever their size.
 const FETCH_ENTRIES: usize = 4096;
@@ -65,6 +68,32 @@ pub enum Input {
     },
     /// The store is durable up to this index: the log may forget what lies before it.
     Purge(Index),
+    /// A change of members. Refusals are named by `id`.
+    Change {
+        /// The waiter's name.
+        id: u64,
+        /// The change; its context names the member.
+        change: ConfChange,
+    },
+    /// Leadership is to go to this voter.
+    Transfer {
+        /// Who shall lead.
+        to: NodeId,
+    },
+    /// Messages to this peer were lost.
+    Unreachable {
+        /// The peer.
+        to: NodeId,
+    },
+    /// How the transfer of a snapshot to a peer ended.
+    SnapshotReport {
+        /// The peer.
+        to: NodeId,
+        /// Whether it is staged over there, verified and durable.
+        ok: bool,
+    },
+    /// A view of the store was pinned for peers that need a snapshot.
+    Pinned(SnapshotMeta),
 }
 
 /// An apply batch that took effect.
@@ -74,8 +103,10 @@ pub struct Applied {
     pub token: ApplyToken,
     /// The index of the last entry applied.
     pub index: Index,
-    /// The membership changes among its entries, in their order.
+    /// The membership changes among its entries that took effect, in their order.
     pub conf_changes: Vec<ConfChange>,
+    /// The snapshot that was installed, if the batch was one.
+    pub snapshot: Option<SnapshotMeta>,
 }
 
 /// What the core wants done; the shell empties it after each call.
@@ -95,6 +126,10 @@ pub struct Outputs {
     pub fetch: Vec<FetchJob>,
     /// The log may be purged before this place.
     pub purge: Option<Position>,
+    /// A peer needs a snapshot: a view of the store is to be pinned and reported as [`Input::Pinned`].
+    pub pin: bool,
+    /// No peer needs the pinned view any more.
+    pub unpin: bool,
 }
 
 /// Why a proposal was not taken.
@@ -104,6 +139,10 @@ pub enum Refused {
     TooMany,
     /// Leadership is being handed over, or the leader went away.
     LeaderChanged,
+    /// Another change of members is under way.
+    ChangePending,
+    /// The change does not fit the members.
+    InvalidChange(ChangeError),
 }
 
 /// What others may know of the core without asking it.
@@ -132,6 +171,8 @@ pub struct ConsensusCore {
     standing: Standing,
     members: ConfState,
     campaigned: bool,
+    /// The tick at which it was last looked whether a pinned view is still needed.
+    pin_checked: u64,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +227,7 @@ impl ConsensusCore {
             standing: Standing::default(),
             members,
             campaigned: false,
+            pin_checked: 0,
         }
     }
 
@@ -193,6 +235,12 @@ impl ConsensusCore {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// What an operator sees of raft.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.node.status()
     }
 
     /// The raft node, to look at.
@@ -219,6 +267,7 @@ impl ConsensusCore {
                 }
             }
             self.note_standing();
+            self.mind_the_pin(out);
             let refused = self.reads.refused_at == Some(self.ticks);
             let asks = self.standing.leader != 0 && self.reads.wants_to_ask() && !refused;
             if !asks && !self.campaign_if_alone() && !self.propose_parked(out) {
@@ -242,6 +291,14 @@ impl ConsensusCore {
             Input::Purge(index) => {
                 out.purge = self.node.storage_mut().purge_to(index).or(out.purge);
             }
+            Input::Change { id, change } => self.change(id, change, out),
+            Input::Transfer { to } => {
+                // Refused where this member does not lead: it had nothing to hand over.
+                let _refused = self.node.transfer_leader(to);
+            }
+            Input::Unreachable { to } => self.node.report_unreachable(to),
+            Input::SnapshotReport { to, ok } => self.node.report_snapshot(to, ok),
+            Input::Pinned(meta) => self.node.storage_mut().set_pinned(Some(meta)),
         }
         self.node.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
@@ -261,6 +318,13 @@ impl ConsensusCore {
             Ok(()) => {}
             Err(Refusal::NoLeader { .. }) => self.park(id, command, out),
             Err(refusal) => out.refused.push((id, refused(&refusal))),
+        }
+    }
+
+    /// A change of members does not wait for a leader: by then it may no longer be wanted.
+    fn change(&mut self, id: u64, change: ConfChange, out: &mut Outputs) {
+        if let Err(refusal) = self.node.propose_conf_change(change) {
+            out.refused.push((id, refused(&refusal)));
         }
     }
 
@@ -304,6 +368,9 @@ impl ConsensusCore {
 
     fn persisted(&mut self, batch: Persisted) -> Result<(), Fault> {
         let storage = self.node.storage_mut();
+        if let Some(snapshot) = &batch.snapshot {
+            storage.restart_at(snapshot);
+        }
         if let Err(index) = storage.append(batch.entries, &batch.positions) {
             return Err(Fault::Storage(format!("entry {index} leaves a gap in the log")));
         }
@@ -316,6 +383,9 @@ impl ConsensusCore {
     fn applied(&mut self, applied: Applied) -> Result<(), Fault> {
         for change in &applied.conf_changes {
             self.members = self.node.apply_conf_change(change)?;
+        }
+        if let Some(snapshot) = applied.snapshot {
+            self.members = snapshot.conf_state;
         }
         self.node.storage_mut().set_applied(applied.index);
         self.node.applied(applied.token)
@@ -337,6 +407,27 @@ impl ConsensusCore {
             let wanted = (fetch.low..fetch.high).take(FETCH_ENTRIES);
             let positions = wanted.map_while(|index| storage.position(index)).collect();
             out.fetch.push(FetchJob::new(fetch, positions));
+        }
+    }
+
+    /// Asks for a view where a peer needs a snapshot, and lets go of one that nobody needs any more.
+    fn mind_the_pin(&mut self, out: &mut Outputs) {
+        let storage = self.node.storage_mut();
+        if storage.take_snapshot_wanted() {
+            out.pin = true;
+            self.pin_checked = self.ticks;
+            return;
+        }
+        if storage.pinned().is_none() || self.ticks < self.pin_checked + PIN_CHECK_TICKS {
+            return;
+        }
+        self.pin_checked = self.ticks;
+        let needed = self.node.status().progress.iter().any(|(id, progress)| {
+            *id != self.id && progress.recent_active && progress.state != ProgressState::Replicate
+        });
+        if !needed {
+            self.node.storage_mut().set_pinned(None);
+            out.unpin = true;
         }
     }
 
@@ -369,6 +460,8 @@ impl ConsensusCore {
 fn refused(refusal: &Refusal) -> Refused {
     match refusal {
         Refusal::TooMuchUncommitted { .. } => Refused::TooMany,
+        Refusal::ConfChangePending { .. } | Refusal::MustLeaveJoint => Refused::ChangePending,
+        Refusal::InvalidChange(error) => Refused::InvalidChange(*error),
         _ => Refused::LeaderChanged,
     }
 }

@@ -21,6 +21,8 @@ pub struct Persisted {
     pub positions: Vec<Position>,
     /// The batch's hard state, if it had one.
     pub hard_state: Option<HardState>,
+    /// The snapshot that takes the log's place, before the entries; if the batch had one.
+    pub snapshot: Option<SnapshotMeta>,
 }
 
 /// Older entries that raft asked for.
@@ -51,8 +53,6 @@ pub enum LogFault {
     Wal(ketch_wal::Error),
     /// A record that was read back is not ours.
     Record(record::RecordError),
-    /// Raft handed over a snapshot, which a member of a cluster of one never receives.
-    UnexpectedSnapshot(SnapshotMeta),
 }
 
 impl std::fmt::Display for LogFault {
@@ -60,9 +60,6 @@ impl std::fmt::Display for LogFault {
         match self {
             Self::Wal(error) => write!(f, "the raft log failed: {error}"),
             Self::Record(error) => write!(f, "the raft log holds a foreign record: {error}"),
-            Self::UnexpectedSnapshot(meta) => {
-                write!(f, "a snapshot at index {} was handed to a member that cannot install one", meta.index)
-            }
         }
     }
 }
@@ -114,10 +111,12 @@ impl LogWriter {
         let mut must_sync = false;
         let mut places = Vec::new();
         for job in &jobs {
-            if let Some(snapshot) = &job.snapshot {
-                return Err(LogFault::UnexpectedSnapshot(snapshot.clone()));
-            }
             must_sync |= job.must_sync;
+            if let Some(snapshot) = &job.snapshot {
+                self.flush(&mut places)?;
+                self.state = job.hard_state.unwrap_or(self.state);
+                self.write_snapshot(snapshot)?;
+            }
             self.state = job.hard_state.unwrap_or(self.state);
             for entry in &job.entries {
                 record::push_entry(&mut self.batch, entry);
@@ -129,9 +128,11 @@ impl LogWriter {
                 }
             }
         }
-        if must_sync || !self.batch.is_empty() {
+        if must_sync {
             self.write(self.state.commit, &mut places)?;
             self.written_commit = self.state.commit;
+        } else {
+            self.flush(&mut places)?;
         }
         if must_sync {
             self.wal.sync()?;
@@ -139,9 +140,30 @@ impl LogWriter {
         let mut places = places.into_iter();
         let done = jobs.into_iter().map(|job| {
             let positions = places.by_ref().take(job.entries.len()).collect();
-            Persisted { token: job.token, entries: job.entries, positions, hard_state: job.hard_state }
+            let PersistJob { token, entries, hard_state, snapshot, .. } = job;
+            Persisted { token, entries, positions, hard_state, snapshot }
         });
         Ok(done.collect())
+    }
+
+    /// Writes what was gathered so far, if anything was.
+    fn flush(&mut self, places: &mut Vec<Position>) -> Result<(), LogFault> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.write(self.state.commit, places)?;
+        self.written_commit = self.state.commit;
+        Ok(())
+    }
+
+    /// Writes that the log begins anew after `snapshot`, as a batch of its own.
+    fn write_snapshot(&mut self, snapshot: &SnapshotMeta) -> Result<(), LogFault> {
+        record::push_snapshot(&mut self.batch, snapshot);
+        let commit = self.state.commit.max(snapshot.index);
+        let mut no_entries = Vec::new();
+        self.write(commit, &mut no_entries)?;
+        self.written_commit = commit;
+        Ok(())
     }
 
     /// Ends the batch with the hard state and writes it; adds the places of its entries.
@@ -170,7 +192,7 @@ pub fn fetch(wal: &Wal, job: &FetchJob) -> Result<Vec<Entry>, LogFault> {
         }
         match record::decode(found.kind, &found.data).map_err(LogFault::Record)? {
             record::LogRecord::Entry(entry) => entries.push(entry),
-            record::LogRecord::HardState(_) => {
+            record::LogRecord::HardState(_) | record::LogRecord::Snapshot(_) => {
                 return Err(LogFault::Record(record::RecordError::UnknownKind(found.kind)));
             }
         }
@@ -223,7 +245,7 @@ mod tests {
             let states = writer.wal().iter(Position::START).map(Result::unwrap);
             let states = states.filter_map(|found| match record::decode(found.kind, &found.data).unwrap() {
                 LogRecord::HardState(state) => Some(state.commit),
-                LogRecord::Entry(_) => None,
+                LogRecord::Entry(_) | LogRecord::Snapshot(_) => None,
             });
             states.collect::<Vec<_>>()
         };

@@ -3,27 +3,33 @@
 //! ```text
 //! kind 1  entry        term u64 LE │ index u64 LE │ payload kind u8 │ payload
 //! kind 2  hard state   term u64 LE │ vote u64 LE │ commit u64 LE
+//! kind 3  snapshot     term u64 LE │ index u64 LE │ raftpb.ConfState
 //! ```
 //!
 //! The payload kinds are 0 (a command: the bytes of an `InternalRaftRequest`, or nothing for the entry by
 //! which a leader opens its term) and 1 (a `raftpb.ConfChangeV2`). An entry whose index is not above its
-//! predecessor's replaces everything from its index on, as in etcd's log (reference, section 9.3).
+//! predecessor's replaces everything from its index on, as in etcd's log (reference, section 9.3). A snapshot record
+//! replaces everything: the log begins anew after its index.
 
 use bytes::Bytes;
-use ketch_raft::{Entry, HardState, Payload};
+use ketch_raft::{Entry, HardState, Payload, SnapshotMeta};
 use ketch_wal::Batch;
+use prost::Message;
 
-use super::conf_change;
+use super::conf_change::{self, conf_state_from_wire, conf_state_to_wire};
 
 /// The record kind of a raft entry.
 pub const KIND_ENTRY: u8 = 1;
 /// The record kind of a hard state.
 pub const KIND_HARD_STATE: u8 = 2;
+/// The record kind of a snapshot that was received in place of the log.
+pub const KIND_SNAPSHOT: u8 = 3;
 
 const PAYLOAD_COMMAND: u8 = 0;
 const PAYLOAD_CONF_CHANGE: u8 = 1;
 const ENTRY_HEAD: usize = 8 + 8 + 1;
 const HARD_STATE_LEN: usize = 24;
+const SNAPSHOT_HEAD: usize = 16;
 
 /// What one record of the raft log says.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +38,8 @@ pub enum LogRecord {
     Entry(Entry),
     /// Term, vote and commit index as of this place in the log.
     HardState(HardState),
+    /// The log begins anew after this; the state it stands for is staged.
+    Snapshot(SnapshotMeta),
 }
 
 /// A record of the log that this version cannot read.
@@ -93,6 +101,15 @@ pub fn push_hard_state(batch: &mut Batch, state: &HardState) {
     batch.push(KIND_HARD_STATE, &[&bytes]);
 }
 
+/// Adds the record of a snapshot to `batch`.
+pub fn push_snapshot(batch: &mut Batch, snapshot: &SnapshotMeta) {
+    let mut head = [0; SNAPSHOT_HEAD];
+    head[..8].copy_from_slice(&snapshot.term.to_le_bytes());
+    head[8..].copy_from_slice(&snapshot.index.to_le_bytes());
+    let members = conf_state_to_wire(&snapshot.conf_state).encode_to_vec();
+    batch.push(KIND_SNAPSHOT, &[&head, &members]);
+}
+
 /// Reads one record of the raft log.
 ///
 /// # Errors
@@ -101,8 +118,20 @@ pub fn decode(kind: u8, data: &Bytes) -> Result<LogRecord, RecordError> {
     match kind {
         KIND_ENTRY => decode_entry(data).map(LogRecord::Entry),
         KIND_HARD_STATE => decode_hard_state(data).map(LogRecord::HardState),
+        KIND_SNAPSHOT => decode_snapshot(data).map(LogRecord::Snapshot),
         other => Err(RecordError::UnknownKind(other)),
     }
+}
+
+fn decode_snapshot(data: &Bytes) -> Result<SnapshotMeta, RecordError> {
+    let wrong = RecordError::Length { kind: KIND_SNAPSHOT, len: data.len() };
+    let (Some(term), Some(index), Some(members)) = (word(data, 0), word(data, 8), data.get(SNAPSHOT_HEAD..))
+    else {
+        return Err(wrong);
+    };
+    let members = ketch_proto::raftpb::ConfState::decode(members)
+        .map_err(|error| RecordError::ConfChange(error.to_string()))?;
+    Ok(SnapshotMeta { index, term, conf_state: conf_state_from_wire(members) })
 }
 
 fn decode_entry(data: &Bytes) -> Result<Entry, RecordError> {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use ketch_raft::{Apply, StorageError};
+use ketch_raft::{Apply, Body, Message, Status, StorageError};
 use ketch_wal::{Position, Wal};
 
 use super::core::{Applied, ConsensusCore, Input, Outputs};
@@ -35,6 +35,7 @@ use crate::apply::core::{Answered, ApplyCore};
 use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
 use crate::propose::Proposed;
+use crate::staging::{Pinned, Staging};
 use crate::state::Shared;
 use crate::sync::lock;
 use crate::wait::{AppliedWaiters, Waiters};
@@ -55,6 +56,14 @@ pub struct Driver {
     log: Mutex<LogWriter>,
     wal: Arc<Wal>,
     purge: Mutex<Option<Position>>,
+    /// The way to the peers; a member on its own has none.
+    outlet: OnceLock<Arc<dyn Outlet>>,
+    /// Where received snapshots are staged.
+    staging: Arc<Staging>,
+    /// A view is to be pinned for peers.
+    pin_wanted: AtomicBool,
+    /// The view that is pinned for peers.
+    pinned: Mutex<Option<Pinned>>,
     apply_queue: Queue<Apply>,
     applier: Mutex<ApplyCore>,
     shared: Arc<Shared>,
@@ -72,6 +81,12 @@ pub struct Driver {
     on_stop: tokio::sync::Notify,
 }
 
+/// The way to the peers. Nothing here may block.
+pub trait Outlet: Send + Sync {
+    /// Sends `messages`, in order for each peer. One with a snapshot goes with the content of `pinned`.
+    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>);
+}
+
 struct Consensus {
     core: ConsensusCore,
     outputs: Outputs,
@@ -84,6 +99,7 @@ impl Driver {
         core: ConsensusCore,
         log: LogWriter,
         applier: ApplyCore,
+        staging: Arc<Staging>,
         shared: Arc<Shared>,
         metrics: Arc<Metrics>,
     ) -> Driver {
@@ -97,6 +113,10 @@ impl Driver {
             fetch_queue: Queue::default(),
             wal: Arc::clone(log.wal()),
             purge: Mutex::new(None),
+            outlet: OnceLock::new(),
+            staging,
+            pin_wanted: AtomicBool::new(false),
+            pinned: Mutex::new(None),
             log: Mutex::new(log),
             apply_queue: Queue::default(),
             applier: Mutex::new(applier),
@@ -118,6 +138,23 @@ impl Driver {
     #[must_use]
     pub fn warn_of_slow_batches(self, limit: Duration) -> Driver {
         Driver { slow_apply: limit, ..self }
+    }
+
+    /// Opens the way to the peers. What was sent before it is lost, as on any network.
+    pub fn connect(&self, outlet: Arc<dyn Outlet>) {
+        let _connected_before = self.outlet.set(outlet);
+    }
+
+    /// Where received snapshots are staged.
+    #[must_use]
+    pub fn staging(&self) -> &Arc<Staging> {
+        &self.staging
+    }
+
+    /// What an operator sees of raft; on the leader with the progress of every member.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        lock(&self.consensus).core.status()
     }
 
     /// What the member publishes about itself.
@@ -172,6 +209,7 @@ impl Driver {
             let mut worked = self.run_consensus();
             worked |= self.run_log();
             worked |= self.run_fetches();
+            worked |= self.run_pin();
             worked |= self.run_applier();
             if !worked {
                 self.drive_thread.sleep();
@@ -225,6 +263,7 @@ impl Driver {
             && self.log_queue.is_empty()
             && self.apply_queue.is_empty()
             && self.fetch_queue.is_empty()
+            && !self.pin_wanted.load(Ordering::SeqCst)
     }
 
     fn wake_if_busy(&self) {
@@ -256,8 +295,13 @@ impl Driver {
         self.log_queue.append(&mut outputs.persist);
         self.apply_queue.append(&mut outputs.apply);
         self.fetch_queue.append(&mut outputs.fetch);
-        // A cluster of one has no peers to send to.
-        outputs.send.clear();
+        self.send(std::mem::take(&mut outputs.send));
+        if std::mem::take(&mut outputs.unpin) {
+            *lock(&self.pinned) = None;
+        }
+        if std::mem::take(&mut outputs.pin) {
+            self.pin_wanted.store(true, Ordering::SeqCst);
+        }
         for (id, refused) in outputs.refused.drain(..) {
             self.proposals.complete(id, Err(refused));
         }
@@ -273,6 +317,29 @@ impl Driver {
         if let Some(position) = outputs.purge.take() {
             *lock(&self.purge) = Some(position);
         }
+    }
+
+    fn send(&self, messages: Vec<Message>) {
+        let Some(outlet) = self.outlet.get().filter(|_| !messages.is_empty()) else { return };
+        let with_snapshot = messages.iter().any(|message| matches!(message.body, Body::Snapshot { .. }));
+        let pinned = if with_snapshot { lock(&self.pinned).clone() } else { None };
+        outlet.send(messages, pinned);
+    }
+
+    /// Pins a view of the store for peers, unless another thread is applying right now.
+    fn run_pin(&self) -> bool {
+        if !self.pin_wanted.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(applier) = try_lock(&self.applier) else { return false };
+        self.pin_wanted.store(false, Ordering::SeqCst);
+        let pinned = applier.pin();
+        drop(applier);
+        let meta = pinned.meta.clone();
+        *lock(&self.pinned) = Some(pinned);
+        self.inbox.push(Input::Pinned(meta));
+        self.run_consensus();
+        true
     }
 
     /// Lets the raft log forget what lies before the place that consensus gave free. Does I/O.
@@ -343,7 +410,7 @@ impl Driver {
         }
         let Some(mut applier) = try_lock(&self.applier) else { return false };
         let watch = Stopwatch::start();
-        let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.metrics);
+        let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.staging, &self.metrics);
         self.note_slow_batch(watch.elapsed());
         let answers = match done {
             Ok((answers, inputs)) => {
@@ -373,12 +440,17 @@ impl Driver {
 
 type AppliedJobs = (Vec<Answered>, Vec<Input>);
 
-fn apply_jobs(applier: &mut ApplyCore, jobs: Vec<Apply>, metrics: &Metrics) -> Result<AppliedJobs, String> {
+fn apply_jobs(
+    applier: &mut ApplyCore,
+    jobs: Vec<Apply>,
+    staging: &Staging,
+    metrics: &Metrics,
+) -> Result<AppliedJobs, String> {
     let mut answers = Vec::with_capacity(jobs.len());
     let mut inputs = Vec::with_capacity(jobs.len());
     for job in jobs {
-        if job.snapshot.is_some() {
-            return Err("a snapshot came to a member of a cluster of one".into());
+        if let Some(snapshot) = &job.snapshot {
+            applier.install(snapshot, staging)?;
         }
         let mut conf_changes = Vec::new();
         applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(|fault| fault.to_string())?;
@@ -386,6 +458,7 @@ fn apply_jobs(applier: &mut ApplyCore, jobs: Vec<Apply>, metrics: &Metrics) -> R
             token: job.token,
             index: applier.applied_index(),
             conf_changes,
+            snapshot: job.snapshot,
         }));
     }
     let watch = Stopwatch::start();

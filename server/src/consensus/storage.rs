@@ -5,6 +5,7 @@
 //! the batch as persisted. Nothing in this file touches a disk: an entry that memory no longer holds is
 //! answered with *pending*, and its place in the log tells the fetch lane where to read it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use ketch_raft::{
@@ -14,6 +15,9 @@ use ketch_wal::Position;
 
 /// How many bytes of entries stay in memory once they are applied.
 const CACHE_BYTES: usize = 4 << 20;
+/// While a view is pinned for peers, the log keeps at most so many bytes after it: a peer that takes longer begins
+/// again with a newer view.
+const PIN_HOLDS_BYTES: u64 = 4 << 30;
 /// What an entry costs in memory beside its payload.
 const ENTRY_OVERHEAD: usize = 64;
 
@@ -33,6 +37,12 @@ pub struct LogStorage {
     cache_bytes: usize,
     /// Entries above this index stay in memory whatever they weigh: they are not applied yet.
     applied: Index,
+    /// The view of the store that is pinned for peers, if one is.
+    pinned: Option<SnapshotMeta>,
+    /// Raft asked for a snapshot that is not there.
+    snapshot_wanted: Cell<bool>,
+    /// Bytes appended since the pinned view was made.
+    bytes_since_pin: u64,
 }
 
 impl LogStorage {
@@ -48,7 +58,36 @@ impl LogStorage {
             cache: VecDeque::new(),
             cache_bytes: 0,
             applied: before.0,
+            pinned: None,
+            snapshot_wanted: Cell::new(false),
+            bytes_since_pin: 0,
         }
+    }
+
+    /// The log begins anew after what `snapshot` stands for: it was received in place of the log.
+    pub fn restart_at(&mut self, snapshot: &SnapshotMeta) {
+        let hard_state = self.hard_state;
+        *self = LogStorage::new((snapshot.index, snapshot.term));
+        self.hard_state = hard_state;
+        self.conf_state = snapshot.conf_state.clone();
+    }
+
+    /// Notes the view of the store that peers may be sent, or that there is none any more. While there is one, the log
+    /// keeps what follows it, up to a limit of bytes.
+    pub fn set_pinned(&mut self, meta: Option<SnapshotMeta>) {
+        self.pinned = meta;
+        self.bytes_since_pin = 0;
+    }
+
+    /// The view of the store that peers may be sent.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&SnapshotMeta> {
+        self.pinned.as_ref()
+    }
+
+    /// Whether raft asked for a snapshot that was not there, since this was asked last.
+    pub fn take_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.take()
     }
 
     /// Index and term of what lies before the first entry.
@@ -77,7 +116,9 @@ impl LogStorage {
                 self.terms.push_back((entry.index, entry.term));
             }
             self.positions.push_back(*position);
-            self.cache_bytes += weight(&entry);
+            let weight = weight(&entry);
+            self.cache_bytes += weight;
+            self.bytes_since_pin += weight as u64;
             self.cache.push_back(entry);
         }
         self.trim();
@@ -116,6 +157,9 @@ impl LogStorage {
     /// Forgets entries up to and including `index`, which must be applied; the log may then drop what lies
     /// before the place returned, which is that of the entry `index` itself.
     pub fn purge_to(&mut self, index: Index) -> Option<Position> {
+        // A peer that takes in the pinned view goes on from there.
+        let held = self.pinned.as_ref().filter(|_| self.bytes_since_pin < PIN_HOLDS_BYTES);
+        let index = index.min(held.map_or(Index::MAX, |meta| meta.index));
         let index = index.min(self.applied).min(self.last_index());
         if index <= self.before.0 {
             return None;
@@ -228,8 +272,12 @@ impl Storage for LogStorage {
         self.before.0 + self.positions.len() as u64
     }
 
-    fn snapshot(&self, _at_least: Index, _to: NodeId) -> Result<SnapshotMeta, StorageError> {
-        // A single member has nobody to send one to; the cluster's work fills this in.
+    fn snapshot(&self, at_least: Index, to: NodeId) -> Result<SnapshotMeta, StorageError> {
+        let fits = |meta: &&SnapshotMeta| meta.index >= at_least && meta.conf_state.contains(to);
+        if let Some(meta) = self.pinned.as_ref().filter(fits) {
+            return Ok(meta.clone());
+        }
+        self.snapshot_wanted.set(true);
         Err(StorageError::Unavailable)
     }
 }

@@ -11,7 +11,7 @@ use ketch_wal::{Disk, SimDisk, Tail};
 use super::{History, Random, Report, Trouble};
 use crate::apply::command::{self, RequestId};
 use crate::apply::core::{Answered, ApplyCore};
-use crate::bootstrap::{self, CoreOptions, Founding};
+use crate::bootstrap::{self, CoreOptions, First, Founding};
 use crate::caller::Caller;
 use crate::cluster;
 use crate::consensus::core::{Applied, ConsensusCore, Input, Outputs};
@@ -62,7 +62,7 @@ impl Member {
                 ..ketch_mvcc::Options::default()
             },
         };
-        let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(founding()))
+        let opened = bootstrap::open(&disk, Path::new("/member"), &options, || Ok(First::New(founding())))
             .map_err(|error| stopped(format!("it does not start: {error}")))?;
         report.torn_tails += u64::from(!matches!(opened.recovery.tail, Tail::Clean));
         let background = opened.applier.store().background();
@@ -210,7 +210,12 @@ impl Member {
             let mut conf_changes = Vec::new();
             self.applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(stopped)?;
             let index = self.applier.applied_index();
-            self.inbox.push(Input::Applied(Applied { token: job.token, index, conf_changes }));
+            self.inbox.push(Input::Applied(Applied {
+                token: job.token,
+                index,
+                conf_changes,
+                snapshot: None,
+            }));
         }
         self.applier.commit().map_err(stopped)?;
         for Answered { id, outcome } in answers {

@@ -1,0 +1,241 @@
+//! Snapshots between members: the view that a sender pins, and the store that a receiver fills beside its own.
+//!
+//! A store lives in one of two folders, and `DIR/current` names which (see `datadir.rs`). A received snapshot is made
+//! complete, verified and durable in the other one before raft hears of it, and becomes the member's store by one durable
+//! switch of `DIR/current`. A crash before raft has recorded it leaves a folder that nobody reads and that the
+//! next transfer empties; a crash after that is rolled forward from the folder at the next start.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use ketch_mvcc::{Cursor, Import, ImportError, OpenError, Options, Store, View};
+use ketch_raft::SnapshotMeta;
+use ketch_wal::Disk;
+
+use crate::datadir::{self, DataDirError, Half};
+use crate::sync::lock;
+
+/// A view of the store that is kept for peers who need a snapshot.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// The entry it ends with and the members after it.
+    pub meta: SnapshotMeta,
+    /// The content.
+    pub view: View,
+}
+
+/// Why a snapshot is not taken in. The member goes on as before.
+#[derive(Debug)]
+pub enum StageError {
+    /// The chunks do not make a store, or the disk refuses it.
+    Import(ImportError),
+    /// Another snapshot is being taken in or waits to be installed.
+    Busy,
+    /// The content ends with another entry than announced.
+    Mismatch {
+        /// The entry announced.
+        announced: u64,
+        /// The entry that the content ends with.
+        found: u64,
+    },
+}
+
+impl fmt::Display for StageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Import(error) => write!(f, "the snapshot cannot be taken in: {error}"),
+            Self::Busy => f.write_str("another snapshot is being taken in"),
+            Self::Mismatch { announced, found } => {
+                write!(f, "a snapshot at entry {announced} was announced, its content ends with {found}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StageError {}
+
+impl From<ImportError> for StageError {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
+    }
+}
+
+/// Where a member stages the snapshots it is sent: one at a time.
+#[derive(Debug)]
+pub struct Staging {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: Options,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where the member's store is; snapshots go to the other half.
+    current: Half,
+    /// Alive while a transfer runs.
+    turn: Weak<()>,
+    /// A transfer that was cut off, to be resumed.
+    unfinished: Option<Incoming>,
+    /// A snapshot that is complete and not installed yet.
+    complete: Option<(SnapshotMeta, Store)>,
+}
+
+/// A snapshot on its way in.
+#[derive(Debug)]
+pub struct Incoming {
+    meta: SnapshotMeta,
+    import: Import,
+    _turn: Arc<()>,
+}
+
+impl Incoming {
+    /// What it is going to be.
+    #[must_use]
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// Up to where the content is here: the sender goes on from there.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.import.cursor()
+    }
+
+    /// Takes one chunk.
+    ///
+    /// # Errors
+    /// A chunk that is damaged or does not follow, or the disk.
+    pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+        Ok(self.import.chunk(bytes)?)
+    }
+}
+
+impl Staging {
+    /// Stages in the member's directory `dir`, whose store is in the half `current`; stores are opened with `options`.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path, current: Half, options: Options) -> Staging {
+        let state = State { current, turn: Weak::new(), unfinished: None, complete: None };
+        Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state) }
+    }
+
+    /// Begins to take in the snapshot `meta`, or goes on where a transfer of the same one was cut off. One of another
+    /// that was cut off is given up.
+    ///
+    /// # Errors
+    /// [`StageError::Busy`], or what the disk says.
+    pub fn begin(&self, meta: &SnapshotMeta) -> Result<Incoming, StageError> {
+        let mut state = lock(&self.state);
+        match state.unfinished.take() {
+            Some(begun) if begun.meta == *meta => return Ok(begun),
+            given_up => drop(given_up),
+        }
+        if state.turn.strong_count() > 0 || state.complete.is_some() {
+            return Err(StageError::Busy);
+        }
+        let folder = self.dir.join(state.current.other().folder());
+        datadir::empty_folder(&*self.disk, &folder);
+        let import = Import::begin(Arc::clone(&self.disk), &folder, self.options.clone())?;
+        let turn = Arc::new(());
+        state.turn = Arc::downgrade(&turn);
+        Ok(Incoming { meta: meta.clone(), import, _turn: turn })
+    }
+
+    /// Keeps a transfer that was cut off, to be resumed by [`begin`](Self::begin).
+    pub fn suspend(&self, incoming: Incoming) {
+        lock(&self.state).unfinished = Some(incoming);
+    }
+
+    /// The content is complete: it is verified and made durable. Now raft may hear of it.
+    ///
+    /// # Errors
+    /// Content that is incomplete or wrong, or the disk; it is given up.
+    pub fn finish(&self, incoming: Incoming) -> Result<(), StageError> {
+        let Incoming { meta, import, _turn } = incoming;
+        let store = import.finish()?;
+        let found = store.applied();
+        if (found.index, found.term) != (meta.index, meta.term) {
+            return Err(StageError::Mismatch { announced: meta.index, found: found.index });
+        }
+        lock(&self.state).complete = Some((meta, store));
+        Ok(())
+    }
+
+    /// Forgets a complete snapshot that raft turned away: one at or below `applied`, where the member is by itself.
+    pub fn forget_up_to(&self, applied: u64) {
+        let mut state = lock(&self.state);
+        if state.complete.as_ref().is_some_and(|(meta, _)| meta.index <= applied) {
+            state.complete = None;
+        }
+    }
+
+    /// Hands out the snapshot `meta`, complete and durable, and makes its folder the member's by one durable switch. From
+    /// here on a start opens it.
+    ///
+    /// # Errors
+    /// `None` if it is not here; the disk.
+    pub fn install(&self, meta: &SnapshotMeta) -> Result<Option<Store>, DataDirError> {
+        let mut state = lock(&self.state);
+        let Some((_, store)) = state.complete.take_if(|(found, _)| found == meta) else { return Ok(None) };
+        let half = state.current.other();
+        datadir::set_current(&*self.disk, &self.dir, half)?;
+        state.current = half;
+        Ok(Some(store))
+    }
+
+    /// Whether a snapshot waits to be installed.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        lock(&self.state).complete.is_some()
+    }
+
+    /// After a crash between the record of the snapshot `meta` and its installation: installs what was staged.
+    ///
+    /// # Errors
+    /// A folder that does not open or holds something else; the disk.
+    pub fn roll_forward(&self, meta: &SnapshotMeta) -> Result<Store, RollForwardError> {
+        let folder = self.dir.join(lock(&self.state).current.other().folder());
+        let store = Store::open(Arc::clone(&self.disk), &folder, self.options.clone())
+            .map_err(RollForwardError::Open)?;
+        let found = store.applied();
+        if (found.index, found.term) != (meta.index, meta.term) {
+            return Err(RollForwardError::Other { recorded: meta.index, found: found.index });
+        }
+        let mut state = lock(&self.state);
+        let half = state.current.other();
+        datadir::set_current(&*self.disk, &self.dir, half).map_err(RollForwardError::Switch)?;
+        state.current = half;
+        Ok(store)
+    }
+}
+
+/// Why a snapshot that raft has recorded is not there after a crash. The member must not serve.
+#[derive(Debug)]
+pub enum RollForwardError {
+    /// The staged store does not open.
+    Open(OpenError),
+    /// Something else is staged.
+    Other {
+        /// The entry that the recorded snapshot ends with.
+        recorded: u64,
+        /// The entry that the staged store ends with.
+        found: u64,
+    },
+    /// `DIR/current` cannot be written.
+    Switch(DataDirError),
+}
+
+impl fmt::Display for RollForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => write!(f, "the staged store does not open: {error}"),
+            Self::Other { recorded, found } => {
+                write!(f, "the log begins after entry {recorded}, the staged store ends with entry {found}")
+            }
+            Self::Switch(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RollForwardError {}
