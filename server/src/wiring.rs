@@ -27,6 +27,7 @@ use crate::api::{Api, LARGE_READS_MAX, Limits};
 use crate::bootstrap::{self, CoreOptions, First, Founding, Opened};
 use crate::cluster::Member;
 use crate::config::{Bootstrap, Config, Url};
+use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
 use crate::datadir::Identity;
 use crate::http::HttpState;
@@ -40,6 +41,9 @@ use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
 use crate::upkeep::Upkeep;
 use crate::{compactor, deliver, http, version, versions};
+
+/// How long handing leadership over may take once the member stops.
+const HAND_OVER: Duration = Duration::from_millis(700);
 
 /// How long open requests may take to end once the member stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -72,7 +76,9 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
     let shared = Arc::new(Shared::new(identity.member_id, identity.cluster_id, applier.store().reader()));
     let driver = Driver::new(core, log, applier, staging, Arc::clone(&shared), Arc::clone(&metrics));
-    let driver = Arc::new(driver.warn_of_slow_batches(config.warning_apply_duration));
+    let driver = Arc::new(
+        driver.warn_of_slow_batches(config.warning_apply_duration).stall_after(config.election_ticks()),
+    );
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = start_threads(&driver, &watches, config, &stop_threads)?;
 
@@ -133,8 +139,9 @@ impl Running {
         self.driver.until_stopped().await
     }
 
-    /// Stops the member: no new requests, a moment for the open ones, then the threads.
+    /// Stops the member: leadership goes to somebody else, no new requests, a moment for the open ones, then the threads.
     pub async fn stop(mut self) {
+        self.hand_over().await;
         let _nobody = self.stop_listeners.send(true);
         self.streams.stop();
         let drained = async {
@@ -151,6 +158,19 @@ impl Running {
         for thread in self.threads.drain(..) {
             thread.thread().unpark();
             let _ended = thread.join();
+        }
+    }
+}
+
+impl Running {
+    /// A leader that goes leaves another one behind, so that nobody waits for an election.
+    async fn hand_over(&self) {
+        let Some(to) = self.driver.successor() else { return };
+        let mut leader = self.driver.shared().leader_changed.subscribe();
+        self.driver.submit(Input::Transfer { to });
+        let led = leader.wait_for(|&leader| leader != 0 && leader != self.driver.shared().member_id);
+        if tokio::time::timeout(HAND_OVER, led).await.is_err() {
+            tracing::warn!(%to, "leadership was not handed over in time");
         }
     }
 }

@@ -21,12 +21,11 @@
 //! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
 //! for a disk.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use ketch_raft::{Apply, Body, Message, Status, StorageError};
+use ketch_raft::{Apply, StorageError};
 use ketch_wal::{Position, Wal};
 
 use super::core::{Applied, ConsensusCore, Input, Outputs};
@@ -42,6 +41,15 @@ use crate::wait::{AppliedWaiters, Waiters};
 
 /// A sync that takes longer is no longer done on a request's thread.
 const QUICK_SYNC: Duration = Duration::from_millis(2);
+
+/// The election timeout, in ticks, unless it is set.
+const STALL_TICKS: u32 = 10;
+
+mod peers;
+mod queue;
+
+pub use peers::Outlet;
+use queue::{Queue, Sleeper, try_lock};
 
 /// Why a member stopped by itself.
 #[derive(Debug, Clone)]
@@ -73,18 +81,17 @@ pub struct Driver {
     at_index: AppliedWaiters,
     drive_thread: Sleeper,
     stopping: AtomicBool,
+    ticks: AtomicU64,
+    /// The tick at which the log began what it is at.
+    log_busy_since: AtomicU64,
+    /// A disk that hangs for so many ticks costs the member its leadership.
+    stall_ticks: u64,
     /// A batch that takes longer to apply is logged and counted.
     slow_apply: Duration,
     /// Whether the last sync was so quick that a caller may spend the next one's time itself.
     sync_is_quick: AtomicBool,
     stopped: OnceLock<Stopped>,
     on_stop: tokio::sync::Notify,
-}
-
-/// The way to the peers. Nothing here may block.
-pub trait Outlet: Send + Sync {
-    /// Sends `messages`, in order for each peer. One with a snapshot goes with the content of `pinned`.
-    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>);
 }
 
 struct Consensus {
@@ -127,6 +134,9 @@ impl Driver {
             at_index: AppliedWaiters::default(),
             drive_thread: Sleeper::default(),
             stopping: AtomicBool::new(false),
+            ticks: AtomicU64::new(0),
+            log_busy_since: AtomicU64::new(peers::NOT_BUSY),
+            stall_ticks: u64::from(STALL_TICKS),
             slow_apply: Duration::MAX,
             sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
@@ -140,21 +150,10 @@ impl Driver {
         Driver { slow_apply: limit, ..self }
     }
 
-    /// Opens the way to the peers. What was sent before it is lost, as on any network.
-    pub fn connect(&self, outlet: Arc<dyn Outlet>) {
-        let _connected_before = self.outlet.set(outlet);
-    }
-
-    /// Where received snapshots are staged.
+    /// Hands leadership over when the disk hangs for so many ticks.
     #[must_use]
-    pub fn staging(&self) -> &Arc<Staging> {
-        &self.staging
-    }
-
-    /// What an operator sees of raft; on the leader with the progress of every member.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        lock(&self.consensus).core.status()
+    pub fn stall_after(self, ticks: u32) -> Driver {
+        Driver { stall_ticks: u64::from(ticks.max(1)), ..self }
     }
 
     /// What the member publishes about itself.
@@ -197,6 +196,7 @@ impl Driver {
 
     /// Lets one heartbeat interval go by. Never waits for a disk.
     pub fn tick(&self) {
+        self.mind_the_disk();
         self.inbox.push(Input::Tick);
         self.run_consensus();
         self.wake_if_busy();
@@ -319,29 +319,6 @@ impl Driver {
         }
     }
 
-    fn send(&self, messages: Vec<Message>) {
-        let Some(outlet) = self.outlet.get().filter(|_| !messages.is_empty()) else { return };
-        let with_snapshot = messages.iter().any(|message| matches!(message.body, Body::Snapshot { .. }));
-        let pinned = if with_snapshot { lock(&self.pinned).clone() } else { None };
-        outlet.send(messages, pinned);
-    }
-
-    /// Pins a view of the store for peers, unless another thread is applying right now.
-    fn run_pin(&self) -> bool {
-        if !self.pin_wanted.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst) {
-            return false;
-        }
-        let Some(applier) = try_lock(&self.applier) else { return false };
-        self.pin_wanted.store(false, Ordering::SeqCst);
-        let pinned = applier.pin();
-        drop(applier);
-        let meta = pinned.meta.clone();
-        *lock(&self.pinned) = Some(pinned);
-        self.inbox.push(Input::Pinned(meta));
-        self.run_consensus();
-        true
-    }
-
     /// Lets the raft log forget what lies before the place that consensus gave free. Does I/O.
     ///
     /// # Errors
@@ -373,7 +350,9 @@ impl Driver {
         let jobs = self.log_queue.take();
         let must_sync = jobs.iter().any(|job| job.must_sync);
         let watch = Stopwatch::start();
+        self.note_log_busy(true);
         let persisted = log.persist(jobs);
+        self.note_log_busy(false);
         // Handed over in order: before the log can be taken by somebody else.
         let verdict = persisted.map(|done| self.inbox.extend(done.into_iter().map(Input::Persisted)));
         drop(log);
@@ -466,84 +445,6 @@ fn apply_jobs(
     metrics.backend_commit.observe(watch.elapsed());
     metrics.count_applied(&answers);
     Ok((answers, inputs))
-}
-
-/// A queue that is emptied as a whole.
-#[derive(Debug)]
-struct Queue<T>(Mutex<Vec<T>>);
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Queue(Mutex::new(Vec::new()))
-    }
-}
-
-impl<T> Queue<T> {
-    fn push(&self, item: T) {
-        lock(&self.0).push(item);
-    }
-
-    fn extend(&self, items: impl Iterator<Item = T>) {
-        lock(&self.0).extend(items);
-    }
-
-    fn append(&self, items: &mut Vec<T>) {
-        if !items.is_empty() {
-            lock(&self.0).append(items);
-        }
-    }
-
-    fn take(&self) -> Vec<T> {
-        std::mem::take(&mut *lock(&self.0))
-    }
-
-    fn is_empty(&self) -> bool {
-        lock(&self.0).is_empty()
-    }
-}
-
-/// One thread that sleeps until it is woken; a wake-up before the sleep is not lost.
-#[derive(Debug, Default)]
-struct Sleeper {
-    state: AtomicU32,
-    thread: OnceLock<Thread>,
-}
-
-impl Sleeper {
-    const AWAKE: u32 = 0;
-    const ASLEEP: u32 = 1;
-    const WOKEN: u32 = 2;
-
-    fn adopt(&self, thread: Thread) {
-        // One thread only: a second one would find the first one's name here and sleep without a waker.
-        let _first = self.thread.set(thread);
-    }
-
-    fn wake(&self) {
-        if self.state.swap(Self::WOKEN, Ordering::SeqCst) == Self::ASLEEP
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    fn sleep(&self) {
-        if self.state.compare_exchange(Self::AWAKE, Self::ASLEEP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        {
-            while self.state.load(Ordering::SeqCst) == Self::ASLEEP {
-                std::thread::park();
-            }
-        }
-        self.state.store(Self::AWAKE, Ordering::SeqCst);
-    }
-}
-
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
 }
 
 fn fetch_error(fault: LogFault) -> StorageError {

@@ -1,0 +1,104 @@
+//! The driver's side towards the peers: messages out, views pinned for snapshots, leadership handed over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ketch_raft::{Body, Message, NodeId, Status};
+
+use super::queue::try_lock;
+use super::{Driver, Input};
+use crate::staging::{Pinned, Staging};
+use crate::sync::lock;
+
+/// The way to the peers. Nothing here may block.
+pub trait Outlet: Send + Sync {
+    /// Sends `messages`, in order for each peer. One with a snapshot goes with the content of `pinned`.
+    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>);
+}
+
+impl Driver {
+    /// Opens the way to the peers. What was sent before it is lost, as on any network.
+    pub fn connect(&self, outlet: Arc<dyn Outlet>) {
+        let _connected_before = self.outlet.set(outlet);
+    }
+
+    /// Where received snapshots are staged.
+    #[must_use]
+    pub fn staging(&self) -> &Arc<Staging> {
+        &self.staging
+    }
+
+    /// Hands in what peers sent. Never waits for a disk.
+    pub fn receive(&self, messages: Vec<Message>) {
+        self.inbox.extend(messages.into_iter().map(|message| Input::Message(Box::new(message))));
+        self.run_consensus();
+        self.wake_if_busy();
+    }
+
+    /// What an operator sees of raft; on the leader with the progress of every member.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        lock(&self.consensus).core.status()
+    }
+
+    pub(super) fn send(&self, messages: Vec<Message>) {
+        let Some(outlet) = self.outlet.get().filter(|_| !messages.is_empty()) else { return };
+        let with_snapshot = messages.iter().any(|message| matches!(message.body, Body::Snapshot { .. }));
+        let pinned = if with_snapshot { lock(&self.pinned).clone() } else { None };
+        outlet.send(messages, pinned);
+    }
+
+    /// Pins a view of the store for peers, unless another thread is applying right now.
+    pub(super) fn run_pin(&self) -> bool {
+        if !self.pin_wanted.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(applier) = try_lock(&self.applier) else { return false };
+        self.pin_wanted.store(false, Ordering::SeqCst);
+        let pinned = applier.pin();
+        drop(applier);
+        let meta = pinned.meta.clone();
+        *lock(&self.pinned) = Some(pinned);
+        self.inbox.push(Input::Pinned(meta));
+        self.run_consensus();
+        true
+    }
+
+    /// The voter that could lead best if this member, the leader, did not: the one whose log is longest among those heard
+    /// of recently. `None` where this member does not lead or there is nobody else.
+    #[must_use]
+    pub fn successor(&self) -> Option<NodeId> {
+        let Status { id, leader, conf_state, progress, .. } = self.status();
+        let fit = progress.iter().filter(|(peer, progress)| {
+            leader == id && *peer != id && progress.recent_active && conf_state.voters.contains(peer)
+        });
+        fit.max_by_key(|(_, progress)| progress.match_index).map(|&(peer, _)| peer)
+    }
+
+    /// A leader whose disk hangs longer than an election timeout hands leadership over: its followers can go on without
+    /// it, its clients cannot go on with it.
+    pub(super) fn mind_the_disk(&self) {
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        let since = self.log_busy_since.load(Ordering::Relaxed);
+        let stalled = since != NOT_BUSY && tick >= since + self.stall_ticks;
+        if !stalled || !(tick - since).is_multiple_of(self.stall_ticks) {
+            return;
+        }
+        let standing = self.shared.standing();
+        if standing.leader == self.shared.member_id
+            && let Some(to) = self.successor()
+        {
+            tracing::warn!(%to, ticks = tick - since, "the disk hangs: handing leadership over");
+            self.inbox.push(Input::Transfer { to });
+        }
+    }
+
+    /// Notes that the log's disk is at work, or that it is done.
+    pub(super) fn note_log_busy(&self, busy: bool) {
+        let since = if busy { self.ticks.load(Ordering::Relaxed) } else { NOT_BUSY };
+        self.log_busy_since.store(since, Ordering::Relaxed);
+    }
+}
+
+/// The log's disk has nothing to do.
+pub(super) const NOT_BUSY: u64 = u64::MAX;
