@@ -23,6 +23,10 @@ use crate::staging::{RollForwardError, Staging};
 /// How many bytes of commands may wait to be committed before further ones are refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 
+/// What may be on its way to one follower: a slow one costs no more memory than this.
+const INFLIGHT_MESSAGES_MAX: usize = 256;
+const INFLIGHT_BYTES_MAX: u64 = 64 << 20;
+
 /// What a new cluster starts from.
 #[derive(Debug, Clone)]
 pub struct Founding {
@@ -375,6 +379,8 @@ fn start_raft(
         applied: applier.store().applied().index,
         seed: options.seed ^ boot,
         max_uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
+        max_inflight_messages: INFLIGHT_MESSAGES_MAX,
+        max_inflight_bytes: INFLIGHT_BYTES_MAX,
         ..Config::default()
     };
     Node::new(config, storage).map_err(StartError::Raft)

@@ -239,3 +239,100 @@ impl fmt::Display for RollForwardError {
 }
 
 impl std::error::Error for RollForwardError {}
+
+#[cfg(test)]
+mod tests {
+    use ketch_mvcc::Applied;
+    use ketch_raft::ConfState;
+    use ketch_wal::SimDisk;
+
+    use super::*;
+    use crate::datadir::DataDir;
+
+    const DIR: &str = "/member";
+
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta { index, term: 2, conf_state: ConfState::of_voters([1, 2]) }
+    }
+
+    /// The chunks of a store that ends with entry `index` and holds so many keys.
+    fn chunks(index: u64) -> Vec<Vec<u8>> {
+        let disk: Arc<dyn Disk> = SimDisk::new(9);
+        let mut store = Store::open(disk, Path::new("/sender"), Options::default()).unwrap();
+        for key in 1..=index {
+            let mut txn = store.txn();
+            txn.put(format!("key {key}").as_bytes(), &[7; 100], 0).unwrap();
+            store.commit(Applied { index: key, term: 2 }).unwrap();
+        }
+        let mut export = store.reader().view().export(Cursor::START);
+        std::iter::from_fn(|| export.next_chunk(512).unwrap().map(|chunk| chunk.bytes.to_vec())).collect()
+    }
+
+    fn staging(disk: &Arc<SimDisk>, half: Half) -> Staging {
+        let disk: Arc<dyn Disk> = Arc::<SimDisk>::clone(disk);
+        Staging::new(disk, Path::new(DIR), half, Options::default())
+    }
+
+    fn take_in(staging: &Staging, index: u64) {
+        let mut incoming = staging.begin(&meta(index)).unwrap();
+        chunks(index).iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        staging.finish(incoming).unwrap();
+    }
+
+    #[test]
+    fn a_transfer_that_was_cut_off_goes_on_and_another_one_begins_anew() {
+        let disk = SimDisk::new(1);
+        let staging = staging(&disk, Half::First);
+        let chunks = chunks(30);
+        let mut incoming = staging.begin(&meta(30)).unwrap();
+        chunks[..3].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        assert!(matches!(staging.begin(&meta(30)), Err(StageError::Busy)), "one at a time");
+        let cursor = incoming.cursor();
+        staging.suspend(incoming);
+        let mut incoming = staging.begin(&meta(30)).unwrap();
+        assert_eq!(incoming.cursor(), cursor);
+        chunks[3..].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        staging.suspend(incoming);
+        // The sender has a newer one by now.
+        let incoming = staging.begin(&meta(40)).unwrap();
+        assert_eq!(incoming.cursor(), Cursor::START);
+    }
+
+    #[test]
+    fn what_is_installed_survives_a_crash_and_the_next_one_takes_the_other_half() {
+        let disk = SimDisk::new(2);
+        drop(DataDir::open(&*disk, Path::new(DIR)).unwrap());
+        let first = staging(&disk, Half::First);
+        take_in(&first, 20);
+        assert!(matches!(first.begin(&meta(30)), Err(StageError::Busy)), "one waits to be installed");
+        assert!(first.install(&meta(19)).unwrap().is_none());
+        assert_eq!(first.install(&meta(20)).unwrap().unwrap().applied().index, 20);
+        take_in(&first, 30);
+        drop(first);
+        disk.crash();
+        let dir = DataDir::open(&*disk, Path::new(DIR)).unwrap();
+        let half = dir.current(&*disk).unwrap();
+        assert_eq!(half, Half::Second);
+        // The log recorded the second one before the crash, or did not.
+        let again = staging(&disk, half);
+        assert!(matches!(again.roll_forward(&meta(31)), Err(RollForwardError::Other { found: 30, .. })));
+        assert_eq!(again.roll_forward(&meta(30)).unwrap().applied().index, 30);
+        assert_eq!(dir.current(&*disk).unwrap(), Half::First);
+    }
+
+    #[test]
+    fn content_that_is_not_what_was_announced_is_given_up() {
+        let disk = SimDisk::new(3);
+        let staging = staging(&disk, Half::First);
+        let mut incoming = staging.begin(&meta(21)).unwrap();
+        chunks(20).iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        let refused = staging.finish(incoming);
+        assert!(matches!(refused, Err(StageError::Mismatch { announced: 21, found: 20 })));
+        let mut incoming = staging.begin(&meta(20)).unwrap();
+        incoming.chunk(&chunks(20)[0]).unwrap();
+        assert!(matches!(staging.finish(incoming), Err(StageError::Import(_))), "it is incomplete");
+        take_in(&staging, 20);
+        staging.forget_up_to(20);
+        assert!(staging.install(&meta(20)).unwrap().is_none());
+    }
+}

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use ketch_raft::{
     Apply, ApplyToken, ChangeError, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message, Node,
-    NodeId, ProgressState, ReadId, Ready, Refusal, Role, SnapshotMeta, Status, Storage, StorageError, Term,
+    NodeId, Progress, ProgressState, ReadId, Ready, Refusal, Role, SnapshotMeta, Status, Storage,
+    StorageError, Term,
 };
 use ketch_wal::Position;
 
@@ -32,6 +33,8 @@ const READ_RETRY_TICKS: u64 = 5;
 
 /// Whether peers still need the pinned view is looked at once in so many ticks.
 const PIN_CHECK_TICKS: u64 = 20;
+/// A pinned view that no peer seems to need is kept for so many ticks: one that was cut off resumes its transfer.
+const PIN_IDLE_TICKS: u64 = 200;
 
 /// So many entries are fetched from the log in one go at most, whatever their size.
 const FETCH_ENTRIES: usize = 4096;
@@ -173,6 +176,8 @@ pub struct ConsensusCore {
     campaigned: bool,
     /// The tick at which it was last looked whether a pinned view is still needed.
     pin_checked: u64,
+    /// The tick at which a peer was last seen to need it.
+    pin_needed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -228,6 +233,7 @@ impl ConsensusCore {
             members,
             campaigned: false,
             pin_checked: 0,
+            pin_needed: 0,
         }
     }
 
@@ -415,17 +421,19 @@ impl ConsensusCore {
         let storage = self.node.storage_mut();
         if storage.take_snapshot_wanted() {
             out.pin = true;
-            self.pin_checked = self.ticks;
+            (self.pin_checked, self.pin_needed) = (self.ticks, self.ticks);
             return;
         }
         if storage.pinned().is_none() || self.ticks < self.pin_checked + PIN_CHECK_TICKS {
             return;
         }
         self.pin_checked = self.ticks;
-        let needed = self.node.status().progress.iter().any(|(id, progress)| {
+        let behind = |(id, progress): &(NodeId, Progress)| {
             *id != self.id && progress.recent_active && progress.state != ProgressState::Replicate
-        });
-        if !needed {
+        };
+        if self.node.status().progress.iter().any(behind) {
+            self.pin_needed = self.ticks;
+        } else if self.ticks >= self.pin_needed + PIN_IDLE_TICKS {
             self.node.storage_mut().set_pinned(None);
             out.unpin = true;
         }
