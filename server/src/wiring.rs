@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | listeners, connections, requests | tokio, one task each | `Api` → `Proposer`, `ReadBarrier` → `Driver::submit` |
 //! | `ketch-drive` | its own thread | consensus → log → consensus → applier → waiters |
+//! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
 //! | cluster version | one task | `Proposer`, when a downgrade moves it |
@@ -259,12 +260,13 @@ fn start_threads(
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
     let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
-    let (drive, ticker) = (Arc::clone(driver), Arc::clone(driver));
+    let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));
     let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
     let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
     let interval = config.heartbeat_interval;
     Ok(vec![
         spawn("ketch-drive", move || drive.drive())?,
+        spawn("ketch-fetch", move || fetcher.fetch())?,
         spawn("ketch-tick", move || tick(&ticker, interval, &stop_tick))?,
         spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
         spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,

@@ -15,7 +15,7 @@
 //! | a caller with the only request in flight, a proposal, while syncs are quick | one round | one round | one round |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
-//! | ticker | one round | no | no |
+//! | ticker, fetch thread, peers' threads | one round | no | no |
 //!
 //! The rule that no work is forgotten: whoever lets go of a station looks at all queues afterwards, and wakes
 //! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
@@ -80,6 +80,7 @@ pub struct Driver {
     reads: Waiters<()>,
     at_index: AppliedWaiters,
     drive_thread: Sleeper,
+    fetch_thread: Sleeper,
     stopping: AtomicBool,
     ticks: AtomicU64,
     /// The tick at which the log began what it is at.
@@ -133,6 +134,7 @@ impl Driver {
             reads: Waiters::default(),
             at_index: AppliedWaiters::default(),
             drive_thread: Sleeper::default(),
+            fetch_thread: Sleeper::default(),
             stopping: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             log_busy_since: AtomicU64::new(peers::NOT_BUSY),
@@ -208,11 +210,21 @@ impl Driver {
         while !self.stopping.load(Ordering::SeqCst) {
             let mut worked = self.run_consensus();
             worked |= self.run_log();
-            worked |= self.run_fetches();
             worked |= self.run_pin();
             worked |= self.run_applier();
             if !worked {
                 self.drive_thread.sleep();
+            }
+        }
+    }
+
+    /// The fetch thread's life: reads old entries back from the log for followers that are behind. A cold disk delays
+    /// nobody else.
+    pub fn fetch(&self) {
+        self.fetch_thread.adopt(std::thread::current());
+        while !self.stopping.load(Ordering::SeqCst) {
+            if !self.run_fetches() {
+                self.fetch_thread.sleep();
             }
         }
     }
@@ -237,6 +249,7 @@ impl Driver {
             self.proposals.close();
             self.reads.close();
             self.drive_thread.wake();
+            self.fetch_thread.wake();
             self.on_stop.notify_waiters();
         }
     }
@@ -262,7 +275,6 @@ impl Driver {
         self.inbox.is_empty()
             && self.log_queue.is_empty()
             && self.apply_queue.is_empty()
-            && self.fetch_queue.is_empty()
             && !self.pin_wanted.load(Ordering::SeqCst)
     }
 
@@ -294,7 +306,10 @@ impl Driver {
     fn route(&self, outputs: &mut Outputs) {
         self.log_queue.append(&mut outputs.persist);
         self.apply_queue.append(&mut outputs.apply);
-        self.fetch_queue.append(&mut outputs.fetch);
+        if !outputs.fetch.is_empty() {
+            self.fetch_queue.append(&mut outputs.fetch);
+            self.fetch_thread.wake();
+        }
         self.send(std::mem::take(&mut outputs.send));
         if std::mem::take(&mut outputs.unpin) {
             *lock(&self.pinned) = None;
@@ -379,7 +394,11 @@ impl Driver {
             self.inbox.push(Input::Fetched { token: job.token, entries: fetched });
             worked = true;
         }
-        worked && self.run_consensus()
+        if worked {
+            self.run_consensus();
+            self.wake_if_busy();
+        }
+        worked
     }
 
     /// Applies what is queued as one batch of the store, then answers; unless another thread is at it.
