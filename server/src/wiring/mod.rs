@@ -16,32 +16,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ketch_wal::{Disk, RealDisk, Tail};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::api::streams::{self, OpenStreams};
 use crate::api::watch::Watches;
 use crate::api::{Api, LARGE_READS_MAX, Limits};
-use crate::bootstrap::{self, CoreOptions, First, Founding, Opened};
-use crate::cluster::Member;
-use crate::config::{Bootstrap, Config, Url};
+use crate::bootstrap::Opened;
+use crate::config::{Config, Url};
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
-use crate::datadir::Identity;
 use crate::http::HttpState;
 use crate::metrics::Metrics;
 use crate::probe::{MemberProbe, refresh_on_scrape};
 use crate::propose::Proposer;
 use crate::publish;
-use crate::quota::{Quota, Reserve};
+use crate::quota::Quota;
 use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
-use crate::upkeep::Upkeep;
-use crate::{compactor, deliver, http, version, versions};
+use crate::{compactor, http, versions};
+
+mod open;
+mod threads;
+
+pub(crate) use open::{LOG_SEGMENT_BYTES, founding_of};
 
 /// How long handing leadership over may take once the member stops.
 const HAND_OVER: Duration = Duration::from_millis(700);
@@ -65,12 +66,12 @@ pub struct Running {
 /// # Errors
 /// One line that says what stands in the way.
 pub async fn start(config: &Config) -> Result<Running, String> {
-    check_request_bytes(config)?;
+    open::check_request_bytes(config)?;
     // Ports first: a second server on the same ports must not touch anything.
     let clients = listen_all(&config.listen_client_urls).await?;
     let peers = listen_all(&config.listen_peer_urls).await?;
     let probes = listen_all(&config.listen_metrics_urls).await?;
-    let opened = open(config)?;
+    let opened = open::open(config)?;
     let Opened { identity, boot, core, log, applier, staging, dir, .. } = opened;
 
     let metrics = Arc::new(Metrics::new());
@@ -81,7 +82,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         driver.warn_of_slow_batches(config.warning_apply_duration).stall_after(config.election_ticks()),
     );
     let stop_threads = Arc::new(AtomicBool::new(false));
-    let threads = start_threads(&driver, &watches, config, &stop_threads)?;
+    let threads = threads::start(&driver, &watches, config, &stop_threads)?;
 
     let api = Arc::new(Api {
         shared: Arc::clone(&shared),
@@ -182,123 +183,4 @@ async fn listen_all(urls: &[Url]) -> Result<Vec<Listener>, String> {
         listeners.push(serve::listen(url).await?);
     }
     Ok(listeners)
-}
-
-fn open(config: &Config) -> Result<Opened, String> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let options = CoreOptions {
-        election_ticks: config.election_ticks(),
-        pre_vote: config.pre_vote,
-        seed: u64::from(std::process::id()),
-        unsafe_no_sync: config.unsafe_no_fsync,
-        log_segment_bytes: LOG_SEGMENT_BYTES,
-        store: store_options(config),
-    };
-    let opened = bootstrap::open(&disk, &config.data_dir, &options, || founding(config))
-        .map_err(|error| error.to_string())?;
-    let Identity { cluster_id, member_id } = opened.identity;
-    if let Tail::Torn { segment, offset, cut_bytes } = &opened.recovery.tail {
-        tracing::warn!(
-            ?segment,
-            offset,
-            cut_bytes,
-            "cut a torn tail off the raft log: writes that were never acknowledged, unless the disk is at fault"
-        );
-    }
-    tracing::info!(
-        local_member_id = %format_args!("{member_id:x}"),
-        cluster_id = %format_args!("{cluster_id:x}"),
-        data_dir = %config.data_dir.display(),
-        new = opened.founded,
-        version = version::KETCH,
-        "starting member"
-    );
-    Ok(opened)
-}
-
-fn store_options(config: &Config) -> ketch_mvcc::Options {
-    ketch_mvcc::Options {
-        ring_roots: RING_ROOTS,
-        unsafe_no_sync: config.unsafe_no_fsync,
-        ..ketch_mvcc::Options::default()
-    }
-}
-
-/// A command must fit into one record of the raft log, whatever the flag says.
-fn check_request_bytes(config: &Config) -> Result<(), String> {
-    let limit = ketch_wal::RECORD_BYTES_MAX as usize - (1 << 20);
-    if config.max_request_bytes <= limit {
-        return Ok(());
-    }
-    Err(format!("--max-request-bytes={} is above the limit of {limit} bytes", config.max_request_bytes))
-}
-
-fn founding(config: &Config) -> Result<First, String> {
-    Ok(First::New(founding_of(config.bootstrap().map_err(|error| error.to_string())?)))
-}
-
-/// What a cluster starts from whose first configuration is `first`.
-pub(crate) fn founding_of(first: Bootstrap) -> Founding {
-    let members = first.members.into_iter().map(|member| Member {
-        id: member.id,
-        peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
-        is_learner: false,
-        name: member.name,
-        client_urls: Vec::new(),
-    });
-    Founding {
-        identity: Identity { cluster_id: first.cluster_id, member_id: first.member_id },
-        members: members.collect(),
-    }
-}
-
-fn start_threads(
-    driver: &Arc<Driver>,
-    watches: &Arc<Watches>,
-    config: &Config,
-    stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, String> {
-    let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
-    let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
-    let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));
-    let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
-    let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
-    let interval = config.heartbeat_interval;
-    Ok(vec![
-        spawn("ketch-drive", move || drive.drive())?,
-        spawn("ketch-fetch", move || fetcher.fetch())?,
-        spawn("ketch-tick", move || tick(&ticker, interval, &stop_tick))?,
-        spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
-        spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,
-    ])
-}
-
-/// Size of the raft log's segments. Spares of this size are filled with zeroes at the first start; later ones
-/// are recycled.
-pub(crate) const LOG_SEGMENT_BYTES: u64 = 16 << 20;
-
-/// Roots of the recent past that the store keeps for reads at older revisions. Each holds on to the index nodes
-/// that changed since; lists that are being paged pin theirs apart from these.
-const RING_ROOTS: usize = 4;
-
-/// Entries that stay in the raft log once they are durable in the store (etcd's default).
-const KEEP_ENTRIES: u64 = 5000;
-
-fn tick(driver: &Driver, interval: Duration, stop: &AtomicBool) {
-    let mut next = Instant::now() + interval;
-    while !stop.load(Ordering::SeqCst) {
-        let now = Instant::now();
-        if now < next {
-            std::thread::park_timeout(next - now);
-            continue;
-        }
-        driver.tick();
-        // A process that was paused does not catch up on the ticks it missed.
-        next = (next + interval).max(now);
-    }
-}
-
-fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(life).map_err(|error| format!("cannot start the thread {name}: {error}"))
 }

@@ -1,0 +1,62 @@
+//! The member's own threads; `wiring`'s table says who talks to whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ketch_wal::RealDisk;
+
+use crate::api::watch::Watches;
+use crate::config::Config;
+use crate::consensus::shell::Driver;
+use crate::deliver;
+use crate::quota::Reserve;
+use crate::upkeep::Upkeep;
+
+/// Starts them all.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn start(
+    driver: &Arc<Driver>,
+    watches: &Arc<Watches>,
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
+    let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
+    let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));
+    let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
+    let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
+    let interval = config.heartbeat_interval;
+    Ok(vec![
+        spawn("ketch-drive", move || drive.drive())?,
+        spawn("ketch-fetch", move || fetcher.fetch())?,
+        spawn("ketch-tick", move || tick(&ticker, interval, &stop_tick))?,
+        spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
+        spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,
+    ])
+}
+
+/// Entries that stay in the raft log once they are durable in the store (etcd's default).
+const KEEP_ENTRIES: u64 = 5000;
+
+fn tick(driver: &Driver, interval: Duration, stop: &AtomicBool) {
+    let mut next = Instant::now() + interval;
+    while !stop.load(Ordering::SeqCst) {
+        let now = Instant::now();
+        if now < next {
+            std::thread::park_timeout(next - now);
+            continue;
+        }
+        driver.tick();
+        // A process that was paused does not catch up on the ticks it missed.
+        next = (next + interval).max(now);
+    }
+}
+
+fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(life).map_err(|error| format!("cannot start the thread {name}: {error}"))
+}
