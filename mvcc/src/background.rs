@@ -5,6 +5,7 @@ use std::sync::{Arc, TryLockError};
 use crate::checkpoint::Checkpoints;
 use crate::compaction::Scan;
 use crate::error::Fault;
+use crate::front::Front;
 use crate::index::Tree;
 use crate::log::rewrite::Rewriter;
 use crate::shared::{Shared, lock};
@@ -22,17 +23,19 @@ pub(crate) struct State {
     /// How often work beside the store was given up, and for how many steps it rests.
     postponed: u64,
     pause: u32,
+    /// Another content is in place of this one: nothing is to be done for it any more.
+    retired: bool,
 }
 
 /// A handle to a store's blocking duties, for a thread beside the writer's. Clones are handles to the same store.
 #[derive(Clone, Debug)]
 pub struct Background {
-    shared: Arc<Shared>,
+    front: Arc<Front>,
 }
 
 impl Background {
-    pub(crate) fn new(shared: Arc<Shared>) -> Background {
-        Background { shared }
+    pub(crate) fn new(front: Arc<Front>) -> Background {
+        Background { front }
     }
 
     /// Does a slice of each duty that is due: gives back old roots, writes back and syncs the log, carries compaction
@@ -43,13 +46,18 @@ impl Background {
     /// # Errors
     /// A [`Fault`], which also stops the store's writer and readers.
     pub fn step(&self, budget: usize) -> Result<Progress, Fault> {
-        self.shared.check()?;
-        let mut state = match self.shared.background.try_lock() {
+        let shared = self.front.content();
+        shared.check()?;
+        let mut state = match shared.background.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(Progress::Idle),
         };
-        state.step(&self.shared, budget.max(1)).map_err(|fault| self.shared.fail(fault))
+        if state.retired {
+            return Ok(Progress::More);
+        }
+        self.front.let_go(&shared);
+        state.step(&shared, budget.max(1)).map_err(|fault| shared.fail(fault))
     }
 
     /// Makes everything committed so far durable.
@@ -57,8 +65,9 @@ impl Background {
     /// # Errors
     /// A [`Fault`]: the disk refused, and nothing is known about what was not durable before.
     pub fn sync(&self) -> Result<Applied, Fault> {
-        self.shared.check()?;
-        sync(&self.shared).map_err(|fault| self.shared.fail(fault))
+        let shared = self.front.content();
+        shared.check()?;
+        sync(&shared).map_err(|fault| shared.fail(fault))
     }
 
     /// Writes a checkpoint now and waits for it, so that the next start has nothing to replay.
@@ -66,19 +75,24 @@ impl Background {
     /// # Errors
     /// A [`Fault`] of the disk. When it is about the checkpoint's own file the store goes on as if nothing had been tried.
     pub fn checkpoint(&self) -> Result<(), Fault> {
-        self.shared.check()?;
-        let mut state = lock(&self.shared.background);
-        let Err(fault) = state.checkpoint(&self.shared) else { return Ok(()) };
-        match state.checkpoints.give_up(&self.shared, fault.clone()) {
+        let shared = self.front.content();
+        shared.check()?;
+        let mut state = lock(&shared.background);
+        if state.retired {
+            // Its content has been replaced since by one that has a checkpoint.
+            return Ok(());
+        }
+        let Err(fault) = state.checkpoint(&shared) else { return Ok(()) };
+        match state.checkpoints.give_up(&shared, fault.clone()) {
             Ok(()) => Err(fault),
-            Err(fault) => Err(self.shared.fail(fault)),
+            Err(fault) => Err(shared.fail(fault)),
         }
     }
 
     /// How often a checkpoint or a rewrite was given up, to be tried again later, because its file could not be written: a
     /// disk without room, most likely. Counted since the store was opened.
     pub fn postponed(&self) -> u64 {
-        lock(&self.shared.background).postponed
+        lock(&self.front.content().background).postponed
     }
 }
 
@@ -90,6 +104,18 @@ fn sync(shared: &Shared) -> Result<Applied, Fault> {
 impl State {
     pub(crate) fn new(scan: Scan, checkpoints: Checkpoints) -> State {
         State { scan, checkpoints, ..State::default() }
+    }
+
+    /// Ends all duties; returns how often work was given up.
+    pub(crate) fn retire(&mut self) -> u64 {
+        let postponed = self.postponed;
+        *self = State { retired: true, ..State::default() };
+        postponed
+    }
+
+    /// Goes on counting where the content before this one ended.
+    pub(crate) fn postponed_before(&mut self, postponed: u64) {
+        self.postponed += postponed;
     }
 
     fn step(&mut self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {

@@ -58,6 +58,7 @@ mod checkpoint;
 mod compaction;
 pub mod encoding;
 mod error;
+mod front;
 mod hash;
 mod index;
 mod log;

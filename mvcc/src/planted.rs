@@ -30,12 +30,13 @@ pub enum Bug {
     LimitBeforeFilters,
     KeysOnlyWithLease,
     PinsUncommittedRoots,
+    AdoptionSkipsWatchers,
 }
 
 #[cfg(feature = "planted")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 25] = [
         Bug::CompactionKeepsTombstones,
         Bug::CompactionDropsTombstonesAtThePoint,
         Bug::CompactionForgetsTheReplaced,
@@ -60,6 +61,7 @@ impl Bug {
         Bug::LimitBeforeFilters,
         Bug::KeysOnlyWithLease,
         Bug::PinsUncommittedRoots,
+        Bug::AdoptionSkipsWatchers,
     ];
 }
 

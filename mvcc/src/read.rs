@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::{Fault, ReadError};
+use crate::front::Front;
 use crate::planted::{Bug, planted};
 use crate::query;
-use crate::shared::{Root, Shared, Values, lock};
+use crate::shared::{Root, Values, lock};
 use crate::tables::{Table, TableId};
 use crate::types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes};
 use crate::version::{Snapshot, Version};
@@ -13,28 +14,29 @@ use crate::version::{Snapshot, Version};
 /// Takes views. Cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) front: Arc<Front>,
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>) -> Reader {
-        Reader { shared }
+    pub(crate) fn new(front: Arc<Front>) -> Reader {
+        Reader { front }
     }
 
     /// The newest committed state. Neither waits for the writer nor makes it wait.
     pub fn view(&self) -> View {
-        let root = self.shared.root.get();
-        View::new(root, Values { shared: Arc::clone(&self.shared), pending: None })
+        let shared = self.front.content();
+        let root = shared.root.get();
+        View::new(root, Values { shared, pending: None })
     }
 
     /// How large the store is. O(1) but for a look at each segment.
     pub fn sizes(&self) -> Sizes {
-        crate::compaction::sizes(&self.shared)
+        crate::compaction::sizes(&self.front.content())
     }
 
     /// Tells a committer what everything up to the newest commit needs to be durable; see [`crate::Background::sync`].
     pub fn revision(&self) -> i64 {
-        self.shared.root.get().revision
+        self.front.content().root.get().revision
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
     let background = background::State::new(Scan::new(physical), checkpoints);
     let shared =
         Shared::new(disk, dir.to_owned(), options, log, state.root.clone(), durable, background, physical);
-    Ok(Store { shared: Arc::new(shared), state })
+    Ok(Store::new(Arc::new(shared), state))
 }
 
 /// The live segments with their tables of contents, as far as they have one.

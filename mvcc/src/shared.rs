@@ -1,4 +1,4 @@
-//! What the writer, readers and the background share.
+//! What the writer, readers and the background share of one folder's content.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,7 +18,6 @@ use crate::revision::Revision;
 use crate::ring::Ring;
 use crate::tables::Tables;
 use crate::types::Applied;
-use crate::watch::hub::Hub;
 
 /// A published state of the store. Never changes.
 #[derive(Clone, Debug)]
@@ -66,7 +65,6 @@ pub(crate) struct Shared {
     pub(crate) durability: Mutex<Durability>,
     pub(crate) physical: Mutex<Physical>,
     pub(crate) background: Mutex<State>,
-    pub(crate) hub: Hub,
     fault: OnceLock<Fault>,
 }
 
@@ -124,7 +122,6 @@ impl Shared {
         state: State,
         physical: Physical,
     ) -> Shared {
-        let hub = Hub::new(root.revision, &options);
         let epoch = Arc::clone(&root.epoch);
         let ring = Ring::new(options.ring_roots, options.ring_revisions, options.open_lists, epoch);
         let epochs = VecDeque::from([Arc::downgrade(&root.epoch)]);
@@ -134,7 +131,6 @@ impl Shared {
             log,
             ring: Mutex::new(ring),
             options,
-            hub,
             root: Cell::new(root),
             loose: Mutex::default(),
             epochs: Mutex::new(epochs),
@@ -153,6 +149,16 @@ impl Shared {
     /// The fault that stopped the store, if any.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// The trees of all its roots, when it is no longer in use.
+    pub(crate) fn into_trees(self) -> Vec<Tree> {
+        let newest = self.root.get();
+        let kept = lock(&self.ring).clear();
+        let mut trees = std::mem::take(&mut *lock(&self.loose));
+        drop(self);
+        trees.extend(kept.into_iter().chain([newest]).filter_map(Arc::into_inner).map(|root| root.tree));
+        trees
     }
 
     /// The oldest compaction point that some root still stands for.

@@ -8,7 +8,8 @@ use ketch_wal::{Batch, Disk};
 
 use crate::background::Background;
 use crate::compaction;
-use crate::error::{CompactError, Fault, OpenError};
+use crate::error::{CompactError, Fault, FaultKind, OpenError};
+use crate::front::Front;
 use crate::hash;
 use crate::index::marks::{Mark, STRIDE};
 use crate::index::{Entry, Head, Marks, Tree};
@@ -21,6 +22,7 @@ use crate::revision::Revision;
 use crate::shared::{Epoch, Pending, Root, Shared, Values, lock};
 use crate::tables::{Table, TableId, Tables};
 use crate::types::{Applied, Sizes};
+use crate::watch::hub::Hub;
 use crate::watch::stream::WatchHub;
 use crate::write::WriteTxn;
 
@@ -57,6 +59,7 @@ impl CompactionProgress {
 /// [`Store::step`] does the short part that needs the writer's hands.
 #[derive(Debug)]
 pub struct Store {
+    front: Arc<Front>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: State,
 }
@@ -85,6 +88,10 @@ pub(crate) struct State {
 }
 
 impl Store {
+    pub(crate) fn new(shared: Arc<Shared>, state: State) -> Store {
+        Store { front: Arc::new(Front::new(Arc::clone(&shared))), shared, state }
+    }
+
     /// Opens the store in `dir`, or begins one there.
     ///
     /// # Errors
@@ -179,9 +186,44 @@ impl Store {
         self.shared.check()?;
         if applied < self.state.applied {
             let rule = "applied positions never go back";
-            return Err(Fault::new(crate::error::FaultKind::Misuse { rule }));
+            return Err(Fault::new(FaultKind::Misuse { rule }));
         }
-        self.state.commit(&self.shared, applied, false).map_err(|fault| self.shared.fail(fault))
+        self.write(applied, false).map_err(|fault| self.shared.fail(fault))
+    }
+
+    /// See [`Store::commit`]; `now` writes even what changes nothing.
+    pub(crate) fn write(&mut self, applied: Applied, now: bool) -> Result<(), Fault> {
+        self.state.commit(&self.shared, &self.front.hub, applied, now)
+    }
+
+    /// Takes over content and folder of `staged`, a store that another folder was made into by an [`Import`] of the same
+    /// history at a later point, in place of its own.
+    ///
+    /// Every handle goes on. Views taken from now on see the new content, those taken before keep the old one: its files
+    /// are open as long as they live, and may be removed at once. Watchers go on from the revision each of them wants next
+    /// as late ones, so none skips or repeats anything; those that want something below the new compaction point end with it. The
+    /// new content is durable through [`Store::durable_applied`] as it was in `staged`. Waits for a slice of [`Background::step`] and
+    /// one of [`WatchHub::step`] when these are under way.
+    ///
+    /// # Errors
+    /// A [`Fault`] of either store; or a misuse: either has uncommitted changes, or `staged` is behind. Nothing has changed then.
+    ///
+    /// [`Import`]: crate::Import
+    pub fn adopt(&mut self, staged: Store) -> Result<(), Fault> {
+        self.shared.check()?;
+        staged.shared.check()?;
+        let refuse = |rule| Err(Fault::new(FaultKind::Misuse { rule }));
+        if self.state.has_uncommitted() || staged.state.has_uncommitted() {
+            return refuse("a store is adopted between commits");
+        }
+        if staged.state.revision < self.state.revision || staged.state.applied < self.state.applied {
+            return refuse("an adopted store is not behind");
+        }
+        let Store { shared, state, .. } = staged;
+        let old = std::mem::replace(&mut self.shared, shared);
+        self.state = state;
+        self.front.replace(old, &self.shared);
+        Ok(())
     }
 
     /// How many bytes the next [`Store::commit`] writes to the log for what has been changed since the last one, in O(1); the
@@ -192,7 +234,7 @@ impl Store {
 
     /// A handle for readers.
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.shared))
+        Reader::new(Arc::clone(&self.front))
     }
 
     /// The state as of now, uncommitted changes included.
@@ -204,12 +246,12 @@ impl Store {
 
     /// A handle to the duties that block, for another thread.
     pub fn background(&self) -> Background {
-        Background::new(Arc::clone(&self.shared))
+        Background::new(Arc::clone(&self.front))
     }
 
     /// A handle to the watch hub.
     pub fn hub(&self) -> WatchHub {
-        WatchHub { shared: Arc::clone(&self.shared) }
+        WatchHub { front: Arc::clone(&self.front) }
     }
 
     /// Does up to `budget` small steps of what only the writer can do: drops compacted tombstones from the index, closes
@@ -219,6 +261,7 @@ impl Store {
     /// A [`Fault`] of the log.
     pub fn step(&mut self, budget: usize) -> Result<Progress, Fault> {
         self.shared.check()?;
+        self.front.tidy();
         self.shared.root.tidy();
         let dropped = self.state.drop_tombstones(budget);
         if self.shared.log.wal.active_bytes() >= self.shared.options.segment_bytes {
@@ -240,6 +283,10 @@ impl Store {
 }
 
 impl State {
+    fn has_uncommitted(&self) -> bool {
+        !self.batch.is_empty() || !self.others.is_empty()
+    }
+
     /// Adds a record that follows the changes.
     fn add_other(&mut self, kind: u8, data: Vec<u8>) {
         const FRAME: u64 = 16;
@@ -268,11 +315,11 @@ impl State {
         self.pending.changes.write().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 
-    /// See [`Store::commit`]; `now` writes even what changes nothing.
-    pub(crate) fn commit(&mut self, shared: &Shared, applied: Applied, now: bool) -> Result<(), Fault> {
+    /// See [`Store::write`].
+    fn commit(&mut self, shared: &Shared, hub: &Hub, applied: Applied, now: bool) -> Result<(), Fault> {
         // How many commits that change nothing are carried in memory before one is written.
         const IDLE_MAX: u64 = 1024;
-        let idle = self.batch.is_empty() && self.others.is_empty() && !now;
+        let idle = !self.has_uncommitted() && !now;
         if idle && applied.index < self.root.applied.index + IDLE_MAX {
             self.applied = applied;
             return Ok(());
@@ -291,7 +338,7 @@ impl State {
         self.batch.clear();
         self.applied = applied;
         lock(&shared.durability).push(appended.end, applied);
-        self.publish(shared, appended.end);
+        self.publish(shared, hub, appended.end);
         Ok(())
     }
 
@@ -307,7 +354,7 @@ impl State {
     }
 
     /// Publishes the present state to readers, then its changes to watchers.
-    fn publish(&mut self, shared: &Shared, end: ketch_wal::Position) {
+    fn publish(&mut self, shared: &Shared, hub: &Hub, end: ketch_wal::Position) {
         let mut root = Root { end, ..Root::clone(&self.root_now()) };
         if root.compacted != self.root.compacted {
             root.epoch = Arc::new(Epoch { compacted: root.compacted });
@@ -318,13 +365,13 @@ impl State {
         let root = Arc::new(root);
         let before = std::mem::replace(&mut self.root, Arc::clone(&root));
         let changes = self.take_changes();
-        shared.hub.append(changes);
+        hub.append(changes);
         drop(shared.root.set(Arc::clone(&root)));
         let evicted = lock(&shared.ring).published(&root);
         shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
         // Whoever still reads the old root frees it; else its own few nodes go now.
         drop(before);
-        shared.hub.publish(root.revision);
+        hub.publish(root.revision);
     }
 
     /// Takes the batch's changes; views that pinned them before the commit keep their own.

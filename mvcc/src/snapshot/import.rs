@@ -220,7 +220,7 @@ impl Import {
             state.compacted = compacted;
             state.others.push((crate::log::record::COMPACT, compacted.to_le_bytes().to_vec()));
         }
-        state.commit(&self.store.shared, applied, true)?;
+        self.store.write(applied, true)?;
         let dead_hash = self.tombstones;
         let physical = crate::compaction::Physical { done: point.compacted, dead_hash, ..Default::default() };
         *lock(&self.store.shared.physical) = physical;

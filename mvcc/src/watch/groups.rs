@@ -161,6 +161,30 @@ impl Inner {
         self.delivered = compacted - 1;
     }
 
+    /// Makes every watcher go on by a scan of the log, which ends at `revision` now.
+    pub(crate) fn start_over(&mut self, revision: i64) {
+        let next = self.delivered + 1;
+        let scanned = self.scan.take().map_or(next, |scan| scan.at);
+        self.delivered = revision;
+        if planted(Bug::AdoptionSkipsWatchers) {
+            return;
+        }
+        let served = |place| match place {
+            Place::Live => Some(next),
+            Place::Scanned => Some(scanned),
+            Place::Behind | Place::Stalled | Place::Lost => None,
+        };
+        let moving =
+            self.watchers.iter().filter_map(|(number, watcher)| Some((number, served(watcher.place)?)));
+        for (number, at) in moving.collect::<Vec<_>>() {
+            self.leave(number);
+            if let Some(watcher) = self.watchers.get_mut(number) {
+                watcher.next = watcher.next.max(at);
+            }
+            self.settle(number);
+        }
+    }
+
     /// Queues events for every watcher of a group that wants them.
     pub(crate) fn hand_on(
         &mut self,

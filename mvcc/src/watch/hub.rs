@@ -20,6 +20,7 @@ use super::groups::{Group, Inner};
 use super::stream::Wake;
 use super::window::Window;
 use crate::error::Fault;
+use crate::front::Front;
 use crate::log::record::Change;
 use crate::options::Options;
 use crate::revision::Revision;
@@ -81,7 +82,7 @@ impl Hub {
     ///
     /// One thread at a time does so. One that finds another inside leaves word in `missed` and tries once more; so either it
     /// gets in, or the other, which looks at `missed` after it has let go, says that there is more.
-    pub(crate) fn step(&self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {
+    pub(crate) fn step(&self, front: &Front, budget: usize) -> Result<Progress, Fault> {
         let mut turn = self.try_turn();
         if turn.is_none() {
             self.missed.store(true, Ordering::SeqCst);
@@ -89,6 +90,8 @@ impl Hub {
         }
         let Some(turn) = turn else { return Ok(Progress::Idle) };
         self.missed.store(false, Ordering::SeqCst);
+        // The content is not replaced during the turn.
+        let shared = &front.content();
         // Holding the root keeps compaction from dropping what is read below.
         let root = shared.root.get();
         let live = self.deliver(shared, &root, budget)?;
@@ -172,6 +175,20 @@ impl Hub {
         inner.end_scan_slice(upto);
         inner.wake();
         Ok(true)
+    }
+
+    /// Another content, whose newest revision is `revision`, takes the place of the one served so far; `put_in_place` does so.
+    /// All watchers become late: what they have not been given comes from the new log, or is compacted away there.
+    pub(crate) fn replace(&self, revision: i64, put_in_place: impl FnOnce()) {
+        let turn = lock(&self.turn);
+        let mut inner = lock(&self.inner);
+        put_in_place();
+        self.published.store(revision, Ordering::Release);
+        inner.start_over(revision);
+        drop(inner);
+        self.forget(i64::MAX);
+        drop(turn);
+        self.notify();
     }
 
     /// The newest published revision.

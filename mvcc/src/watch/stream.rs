@@ -8,8 +8,9 @@ use super::event::Event;
 use super::groups::Inner;
 use super::watcher::{Place, WatchRequest, Watcher};
 use crate::error::Fault;
+use crate::front::Front;
 use crate::planted::{Bug, planted};
-use crate::shared::{Shared, lock};
+use crate::shared::lock;
 use crate::store::Progress;
 
 /// Called when there is something to take. It must not block, nor call the hub.
@@ -72,20 +73,20 @@ pub struct WatchBatch {
 /// The watch hub's handle: opens streams, hands on events.
 #[derive(Clone, Debug)]
 pub struct WatchHub {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) front: Arc<Front>,
 }
 
 impl WatchHub {
     /// Opens a stream. `wake` is called from within [`WatchHub::step`] whenever there is something new to take.
     pub fn stream(&self, wake: Wake) -> WatchStream {
-        let number = lock(&self.shared.hub.inner).add_stream(wake);
-        WatchStream { shared: Arc::clone(&self.shared), number }
+        let number = lock(&self.front.hub.inner).add_stream(wake);
+        WatchStream { front: Arc::clone(&self.front), number }
     }
 
     /// `notify` is called after each commit, and when a watcher is to be served from the log; it should see to it that
     /// [`WatchHub::step`] is called somewhere until it says [`Progress::Idle`]. It must not block, nor call the hub.
     pub fn set_notify(&self, notify: Wake) {
-        *lock(&self.shared.hub.notify) = Some(notify);
+        *lock(&self.front.hub.notify) = Some(notify);
     }
 
     /// Hands on about `budget` events to live watchers and as many to late ones. May be called from any number of threads:
@@ -95,24 +96,24 @@ impl WatchHub {
     /// # Errors
     /// A [`Fault`] when the log cannot be read.
     pub fn step(&self, budget: usize) -> Result<Progress, Fault> {
-        self.shared.check()?;
-        self.shared.hub.step(&self.shared, budget.max(1)).map_err(|fault| self.shared.fail(fault))
+        self.front.content().check()?;
+        self.front.hub.step(&self.front, budget.max(1)).map_err(|fault| self.front.content().fail(fault))
     }
 
     /// How many watchers there are, and how many of them are late.
     pub fn watchers(&self) -> (usize, usize) {
-        lock(&self.shared.hub.inner).census()
+        lock(&self.front.hub.inner).census()
     }
 
     /// How many events wait in watchers' queues to be taken. Looks at every watcher.
     pub fn pending_events(&self) -> usize {
-        lock(&self.shared.hub.inner).pending_events()
+        lock(&self.front.hub.inner).pending_events()
     }
 }
 
 /// The watchers of one consumer. Dropping it ends them all.
 pub struct WatchStream {
-    shared: Arc<Shared>,
+    front: Arc<Front>,
     number: u32,
 }
 
@@ -128,13 +129,13 @@ impl WatchStream {
     /// A start below the compaction point is not refused here: the watcher's first batch then says `compacted`. A start at
     /// it is served.
     pub fn watch(&self, id: i64, request: WatchRequest) -> bool {
-        let hub = &self.shared.hub;
+        let hub = &self.front.hub;
         let mut inner = lock(&hub.inner);
         if inner.streams.get(&self.number).is_none_or(|stream| stream.watchers.contains_key(&id)) {
             return false;
         }
         // Read under the lock: a commit that anybody can have seen before this line is before "now".
-        let root = self.shared.root.get();
+        let root = self.front.content().root.get();
         let published = hub.published().max(root.revision);
         let compacted = root.compacted;
         drop(root);
@@ -153,15 +154,15 @@ impl WatchStream {
 
     /// Ends a watcher; false when there is none of that name. Nothing of it comes any more.
     pub fn cancel(&self, id: i64) -> bool {
-        let mut inner = lock(&self.shared.hub.inner);
+        let mut inner = lock(&self.front.hub.inner);
         let number = inner.streams.get_mut(&self.number).and_then(|stream| stream.watchers.remove(&id));
         number.map(|number| inner.remove(number)).is_some()
     }
 
     /// Takes about `max` events of the next watcher that has some; `None` when there is nothing now.
     pub fn take(&self, max: usize) -> Option<WatchBatch> {
-        let compacted = self.shared.root.get().compacted;
-        let mut inner = lock(&self.shared.hub.inner);
+        let mut inner = lock(&self.front.hub.inner);
+        let compacted = self.front.content().root.get().compacted;
         let had_late = inner.has_late();
         let taken = loop {
             let Some(stream) = inner.streams.get_mut(&self.number) else { break None };
@@ -173,7 +174,7 @@ impl WatchStream {
         let stalled_went_on = !had_late && inner.has_late();
         drop(inner);
         if stalled_went_on {
-            self.shared.hub.notify();
+            self.front.hub.notify();
         }
         taken
     }
@@ -181,14 +182,14 @@ impl WatchStream {
     /// The revision up to which this watcher has certainly been given everything; `None` while something is queued or on
     /// its way. A progress notice with it never overtakes an event.
     pub fn progress(&self, id: i64) -> Option<i64> {
-        let inner = lock(&self.shared.hub.inner);
+        let inner = lock(&self.front.hub.inner);
         let number = inner.streams.get(&self.number)?.watchers.get(&id)?;
         inner.progress(*number)
     }
 
     /// As [`WatchStream::progress`], for all watchers of the stream together; a stream without watchers has none.
     pub fn progress_all(&self) -> Option<i64> {
-        let inner = lock(&self.shared.hub.inner);
+        let inner = lock(&self.front.hub.inner);
         let watchers = &inner.streams.get(&self.number)?.watchers;
         let mut least = None;
         for &number in watchers.values() {
@@ -203,11 +204,11 @@ impl Drop for WatchStream {
     fn drop(&mut self) {
         /// How many watchers go before others get at the hub again.
         const SLICE: usize = 1000;
-        let stream = lock(&self.shared.hub.inner).streams.remove(&self.number);
+        let stream = lock(&self.front.hub.inner).streams.remove(&self.number);
         let numbers: Vec<u32> =
             stream.map(|stream| stream.watchers.into_values().collect()).unwrap_or_default();
         for slice in numbers.rchunks(SLICE) {
-            let mut inner = lock(&self.shared.hub.inner);
+            let mut inner = lock(&self.front.hub.inner);
             slice.iter().rev().for_each(|&number| inner.remove(number));
         }
     }

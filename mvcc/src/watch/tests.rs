@@ -28,7 +28,7 @@ fn store(keys: usize, revisions: usize) -> Store {
 }
 
 fn scanned(hub: &WatchHub) -> u64 {
-    lock(&hub.shared.hub.inner).scanned
+    lock(&hub.front.hub.inner).scanned
 }
 
 /// However many watchers are behind, and wherever each of them starts: the log is read once.

@@ -104,6 +104,7 @@ impl Bench {
             Op::Background { budget } => drop(self.store().background().step(*budget).unwrap()),
             Op::Checkpoint => self.store().background().checkpoint().unwrap(),
             Op::Transfer { max } => self.transfer(*max),
+            Op::Adopt { max, changes, compact } => self.adopt(*max, changes, *compact),
             Op::Sync => drop(self.store().background().sync().unwrap()),
             Op::Restart => {
                 self.commit();
@@ -234,6 +235,30 @@ impl Bench {
         self.commits = BTreeMap::from([(self.applied, self.truth.clone())]);
         self.disk = disk;
         self.store = Some(store);
+    }
+
+    /// Takes over a store that was made from a snapshot and has gone on. Views and watchers stay.
+    fn adopt(&mut self, max: usize, changes: &[Change], compact: Option<i64>) {
+        self.commit();
+        let disk = SimDisk::new(self.applied);
+        let mut import = Import::begin(disk.clone(), Path::new("/store"), options()).unwrap();
+        let mut export = self.store().reader().view().export(Cursor::START);
+        while let Some(chunk) = export.next_chunk(max).unwrap() {
+            import.chunk(&chunk.bytes).unwrap();
+        }
+        let staged = import.finish().unwrap();
+        self.commits = BTreeMap::from([(staged.applied().index, self.truth.clone())]);
+        let mut adopting = self.store.replace(staged).unwrap();
+        for change in changes {
+            self.txn(std::slice::from_ref(change));
+            self.commit();
+        }
+        compact.into_iter().for_each(|behind| self.compact(behind));
+        self.commit();
+        let (reader, revision) = (adopting.reader(), self.truth.model.revision());
+        adopting.adopt(self.store.take().unwrap()).unwrap();
+        assert_eq!((adopting.revision(), reader.view().revision()), (revision, revision));
+        (self.store, self.disk) = (Some(adopting), disk);
     }
 
     fn check_sizes(&mut self) {

@@ -87,6 +87,12 @@ pub(crate) enum Op {
     Transfer {
         max: usize,
     },
+    /// Take over a store that was made from a snapshot and has gone on since: every change a transaction, then a compaction.
+    Adopt {
+        max: usize,
+        changes: Vec<Change>,
+        compact: Option<i64>,
+    },
     Sync,
     /// Commit, then close and open again.
     Restart,
@@ -184,6 +190,11 @@ fn op(random: &mut Random) -> Op {
         84..=87 => Op::Step { budget: 1 + random.below(6) as usize },
         88..=93 => Op::Background { budget: 1 + random.below(30) as usize },
         94 if random.one_in(3) => Op::Transfer { max: *random.pick(&[1, 100, 10_000]) },
+        94 if random.one_in(2) => Op::Adopt {
+            max: *random.pick(&[50, 10_000]),
+            changes: (0..random.below(6)).map(|_| change(random)).collect(),
+            compact: random.one_in(2).then(|| random.below(8) as i64),
+        },
         94 => Op::Checkpoint,
         95 => Op::Sync,
         96..=97 => Op::Restart,
