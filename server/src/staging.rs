@@ -80,6 +80,8 @@ struct State {
     unfinished: Option<Incoming>,
     /// A snapshot that is complete and not installed yet.
     complete: Option<(SnapshotMeta, Store)>,
+    /// The other half holds what nobody needs.
+    litter: bool,
 }
 
 /// A snapshot on its way in.
@@ -116,7 +118,7 @@ impl Staging {
     /// Stages in the member's directory `dir`, whose store is in the half `current`; stores are opened with `options`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, current: Half, options: Options) -> Staging {
-        let state = State { current, turn: Weak::new(), unfinished: None, complete: None };
+        let state = State { current, turn: Weak::new(), unfinished: None, complete: None, litter: true };
         Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state) }
     }
 
@@ -162,11 +164,18 @@ impl Staging {
         Ok(())
     }
 
-    /// Forgets a complete snapshot that raft turned away: one at or below `applied`, where the member is by itself.
-    pub fn forget_up_to(&self, applied: u64) {
+    /// Gives room back: forgets a complete snapshot that raft turned away (one at or below `applied`, where the member is
+    /// by itself), and empties the half that an installed one took over from. Readers of old views keep their files.
+    pub fn tidy(&self, applied: u64) {
         let mut state = lock(&self.state);
         if state.complete.as_ref().is_some_and(|(meta, _)| meta.index <= applied) {
             state.complete = None;
+            state.litter = true;
+        }
+        let used = state.turn.strong_count() > 0 || state.unfinished.is_some() || state.complete.is_some();
+        if state.litter && !used {
+            state.litter = false;
+            datadir::empty_folder(&*self.disk, &self.dir.join(state.current.other().folder()));
         }
     }
 
@@ -180,7 +189,7 @@ impl Staging {
         let Some((_, store)) = state.complete.take_if(|(found, _)| found == meta) else { return Ok(None) };
         let half = state.current.other();
         datadir::set_current(&*self.disk, &self.dir, half)?;
-        state.current = half;
+        (state.current, state.litter) = (half, true);
         Ok(Some(store))
     }
 
@@ -205,7 +214,7 @@ impl Staging {
         let mut state = lock(&self.state);
         let half = state.current.other();
         datadir::set_current(&*self.disk, &self.dir, half).map_err(RollForwardError::Switch)?;
-        state.current = half;
+        (state.current, state.litter) = (half, true);
         Ok(store)
     }
 }
@@ -332,7 +341,7 @@ mod tests {
         incoming.chunk(&chunks(20)[0]).unwrap();
         assert!(matches!(staging.finish(incoming), Err(StageError::Import(_))), "it is incomplete");
         take_in(&staging, 20);
-        staging.forget_up_to(20);
+        staging.tidy(20);
         assert!(staging.install(&meta(20)).unwrap().is_none());
     }
 }

@@ -71,7 +71,7 @@ impl Upkeep {
         if self.driver.shared().applied() >= durable.index + SYNC_ENTRIES {
             self.background.sync().map_err(|fault| format!("the store failed: {fault}"))?;
         }
-        self.driver.staging().forget_up_to(shared.applied());
+        self.driver.staging().tidy(shared.applied());
         self.give_free(durable.index);
         self.reserve.look(&shared);
         let log = |error| format!("the raft log failed: {error}");

@@ -188,7 +188,7 @@ impl ApplyCore {
         self.commit().map_err(|fault| fault.to_string())?;
         let staged = staging.install(meta).map_err(|error| error.to_string())?;
         let staged = staged.ok_or_else(|| format!("the snapshot at entry {} is not staged", meta.index))?;
-        take_over(&mut self.store, staged)?;
+        self.store.adopt(staged).map_err(|fault| fault.to_string())?;
         self.cluster = Cluster::load(&self.store)?;
         self.alarms = Alarms::load(&self.store)?;
         self.applied = self.store.applied();
@@ -263,9 +263,4 @@ impl ApplyCore {
         };
         Ok(Ok(outcome))
     }
-}
-
-/// Until the store can take over another one's content in place, a restart does it: what is staged is recorded.
-fn take_over(_store: &mut Store, staged: Store) -> Result<(), String> {
-    Err(format!("the snapshot at entry {} is staged: a restart installs it", staged.applied().index))
 }

@@ -47,6 +47,8 @@ const STALL_TICKS: u32 = 10;
 
 mod peers;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use peers::Outlet;
 use queue::{Queue, Sleeper, try_lock};

@@ -1,0 +1,247 @@
+//! Three members with all their threads, on simulated disks, with channels for a network.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ketch_mvcc::{Cursor, KeyRange, Query};
+use ketch_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
+use ketch_raft::{Body, Message, NodeId};
+use ketch_wal::{Disk, SimDisk};
+
+use super::*;
+use crate::bootstrap::{self, CoreOptions, First, Founding};
+use crate::caller::Caller;
+use crate::cluster::Member;
+use crate::datadir::Identity;
+use crate::propose::Proposer;
+
+const IDS: [NodeId; 3] = [11, 12, 13];
+
+/// Who is cut off.
+type Cut = Arc<Mutex<BTreeSet<NodeId>>>;
+
+type Parcel = (Message, Option<Pinned>);
+
+struct Wire {
+    from: NodeId,
+    out: Vec<(NodeId, Sender<Parcel>)>,
+    cut: Cut,
+}
+
+impl Outlet for Wire {
+    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
+        let cut = lock(&self.cut).clone();
+        for message in messages {
+            if cut.contains(&self.from) || cut.contains(&message.to) {
+                continue;
+            }
+            if let Some((_, out)) = self.out.iter().find(|(to, _)| *to == message.to) {
+                let _gone = out.send((message, pinned.clone()));
+            }
+        }
+    }
+}
+
+struct OneMember {
+    driver: Arc<Driver>,
+    proposer: Proposer,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for OneMember {
+    fn drop(&mut self) {
+        self.driver.stop(Stopped("the test is over".into()));
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn founding(id: NodeId) -> Founding {
+    let member = |id: NodeId| Member {
+        id,
+        peer_urls: vec![format!("http://127.0.0.1:{id}")],
+        is_learner: false,
+        name: format!("m{id}"),
+        client_urls: Vec::new(),
+    };
+    Founding {
+        identity: Identity { cluster_id: 1, member_id: id },
+        members: IDS.into_iter().map(member).collect(),
+    }
+}
+
+type Inbound = Receiver<Parcel>;
+
+fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: Peers) -> OneMember {
+    let disk: Arc<dyn Disk> = Arc::<SimDisk>::clone(disk);
+    let options = CoreOptions {
+        election_ticks: 10,
+        pre_vote: true,
+        seed: id,
+        unsafe_no_sync: false,
+        log_segment_bytes: 64 << 10,
+        store: ketch_mvcc::Options::default(),
+    };
+    let opened =
+        bootstrap::open(&disk, Path::new("/member"), &options, || Ok(First::New(founding(id)))).unwrap();
+    let shared = Arc::new(Shared::new(id, 1, opened.applier.store().reader()));
+    let driver = Driver::new(opened.core, opened.log, opened.applier, opened.staging, shared, Arc::default());
+    driver.connect(Arc::new(wire));
+    let driver = Arc::new(driver);
+    lock(&peers).push((id, Arc::clone(&driver)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (drive, fetch, tick, stop_tick) =
+        (Arc::clone(&driver), Arc::clone(&driver), Arc::clone(&driver), Arc::clone(&stop));
+    let (receive, stop_receive) = (Arc::clone(&driver), Arc::clone(&stop));
+    let threads = vec![
+        std::thread::spawn(move || drive.drive()),
+        std::thread::spawn(move || fetch.fetch()),
+        std::thread::spawn(move || {
+            while !stop_tick.load(Ordering::SeqCst) {
+                tick.tick();
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        }),
+        std::thread::spawn(move || {
+            while !stop_receive.load(Ordering::SeqCst) {
+                match inbound.recv_timeout(Duration::from_millis(20)) {
+                    Ok((message, pinned)) => deliver(&receive, message, pinned, &peers),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+            }
+        }),
+    ];
+    let proposer = Proposer::new(Arc::clone(&driver), id, opened.boot, 1 << 20);
+    OneMember { driver, proposer, threads, stop }
+}
+
+type Peers = Arc<Mutex<Vec<(NodeId, Arc<Driver>)>>>;
+
+fn deliver(to: &Driver, message: Message, pinned: Option<Pinned>, peers: &Peers) {
+    if let Body::Snapshot { meta } = &message.body {
+        let pinned = pinned.expect("a snapshot comes with its view");
+        let staged = to.staging().begin(meta).and_then(|mut incoming| {
+            let mut export = pinned.view.export(Cursor::START);
+            while let Some(chunk) = export.next_chunk(4096).unwrap() {
+                incoming.chunk(&chunk.bytes)?;
+            }
+            to.staging().finish(incoming)
+        });
+        let sender = lock(peers).iter().find(|(id, _)| *id == message.from).map(|(_, peer)| Arc::clone(peer));
+        sender.unwrap().submit(Input::SnapshotReport { to: message.to, ok: staged.is_ok() });
+        if staged.is_err() {
+            return;
+        }
+    }
+    to.receive(vec![message]);
+}
+
+struct Cluster {
+    members: Vec<OneMember>,
+    cut: Cut,
+}
+
+fn cluster() -> Cluster {
+    let (senders, receivers): (Vec<_>, Vec<_>) = IDS.iter().map(|_| mpsc::channel()).unzip();
+    let (cut, peers) = (Cut::default(), Peers::default());
+    let members = IDS.into_iter().zip(receivers).map(|(id, inbound)| {
+        let out = IDS.into_iter().zip(senders.iter().cloned()).collect();
+        let wire = Wire { from: id, out, cut: Arc::clone(&cut) };
+        start(id, &SimDisk::new(id), wire, inbound, Arc::clone(&peers))
+    });
+    Cluster { members: members.collect(), cut }
+}
+
+impl Cluster {
+    async fn leader(&self, among: &[usize]) -> usize {
+        loop {
+            let leads = |&&at: &&usize| {
+                let shared = self.members[at].driver.shared();
+                shared.standing().leader == shared.member_id
+            };
+            if let Some(&at) = among.iter().find(leads) {
+                return at;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn put(&self, at: usize, key: &str) {
+        let put =
+            PutRequest { key: key.to_owned().into(), value: vec![7; 500].into(), ..PutRequest::default() };
+        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
+        loop {
+            let deadline = crate::clock::now() + Duration::from_secs(5);
+            match self.members[at].proposer.propose(&Caller::default(), request.clone(), deadline).await {
+                Ok(_) => return,
+                Err(error) => eprintln!("{key}: {error:?}"),
+            }
+        }
+    }
+
+    async fn until_applied(&self, at: usize, index: u64) {
+        while self.members[at].driver.shared().applied() < index {
+            assert!(self.members[at].driver.stopped().is_none(), "{:?}", self.members[at].driver.stopped());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn keys(&self, at: usize) -> u64 {
+        let view = self.members[at].driver.shared().reader.view();
+        view.range(&Query::new(KeyRange::all())).unwrap().count
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_was_cut_off_is_sent_a_snapshot_and_goes_on_from_it() {
+    let cluster = cluster();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let followers: Vec<usize> = (0..3).filter(|&at| at != leader).collect();
+    for key in 0..50 {
+        cluster.put(followers[key % 2], &format!("before {key}")).await;
+    }
+    let lost = followers[0];
+    lock(&cluster.cut).insert(IDS[lost]);
+    for key in 0..100 {
+        cluster.put(leader, &format!("meanwhile {key}")).await;
+    }
+    // The log forgets all of it.
+    let driver = &cluster.members[leader].driver;
+    driver.submit(Input::Purge(driver.shared().applied()));
+    driver.purge().unwrap();
+    lock(&cluster.cut).clear();
+    cluster.put(followers[1], "after").await;
+    cluster.until_applied(lost, driver.shared().applied()).await;
+    assert_eq!(cluster.keys(lost), 151);
+    let hash = |at: usize| {
+        cluster.members[at].driver.with_applier(|applier| applier.store().reader().view().hash(0).unwrap())
+    };
+    assert_eq!(hash(lost), hash(leader));
+    // It takes part again, and could lead.
+    lock(&cluster.cut).insert(IDS[followers[1]]);
+    cluster.put(lost, "with the one that was lost").await;
+}
+
+#[tokio::test]
+async fn leadership_is_handed_over_without_an_election_timeout() {
+    let cluster = cluster();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    cluster.put(leader, "one").await;
+    let driver = &cluster.members[leader].driver;
+    let to = driver.successor().unwrap();
+    let deadline = crate::clock::now() + Duration::from_secs(5);
+    cluster.members[leader].proposer.transfer(to, deadline).await.unwrap();
+    let next = cluster.leader(&(0..3).filter(|&at| at != leader).collect::<Vec<_>>()).await;
+    assert_eq!(IDS[next], to);
+    cluster.put(leader, "two").await;
+    assert!(cluster.members[leader].driver.successor().is_none(), "it leads no more");
+}
