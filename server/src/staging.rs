@@ -80,6 +80,8 @@ struct State {
     unfinished: Option<Incoming>,
     /// A snapshot that is complete and not installed yet.
     complete: Option<(SnapshotMeta, Store)>,
+    /// The member's store is about to take over a snapshot: it may still write where it was.
+    installing: bool,
     /// The other half holds what nobody needs.
     litter: bool,
 }
@@ -118,7 +120,14 @@ impl Staging {
     /// Stages in the member's directory `dir`, whose store is in the half `current`; stores are opened with `options`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, current: Half, options: Options) -> Staging {
-        let state = State { current, turn: Weak::new(), unfinished: None, complete: None, litter: true };
+        let state = State {
+            current,
+            turn: Weak::new(),
+            unfinished: None,
+            complete: None,
+            installing: false,
+            litter: true,
+        };
         Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state) }
     }
 
@@ -133,7 +142,7 @@ impl Staging {
             Some(begun) if begun.meta == *meta => return Ok(begun),
             given_up => drop(given_up),
         }
-        if state.turn.strong_count() > 0 || state.complete.is_some() {
+        if state.turn.strong_count() > 0 || state.complete.is_some() || state.installing {
             return Err(StageError::Busy);
         }
         let folder = self.dir.join(state.current.other().folder());
@@ -189,14 +198,15 @@ impl Staging {
         let Some((_, store)) = state.complete.take_if(|(found, _)| found == meta) else { return Ok(None) };
         let half = state.current.other();
         datadir::set_current(&*self.disk, &self.dir, half)?;
-        (state.current, state.litter) = (half, true);
+        (state.current, state.installing) = (half, true);
         Ok(Some(store))
     }
 
-    /// Whether a snapshot waits to be installed.
-    #[must_use]
-    pub fn waits(&self) -> bool {
-        lock(&self.state).complete.is_some()
+    /// The member's store has taken over the one that [`install`](Self::install) handed out: nobody writes into the other
+    /// half any more.
+    pub fn taken_over(&self) {
+        let mut state = lock(&self.state);
+        (state.installing, state.litter) = (false, true);
     }
 
     /// After a crash between the record of the snapshot `meta` and its installation: installs what was staged.
@@ -316,6 +326,11 @@ mod tests {
         assert!(matches!(first.begin(&meta(30)), Err(StageError::Busy)), "one waits to be installed");
         assert!(first.install(&meta(19)).unwrap().is_none());
         assert_eq!(first.install(&meta(20)).unwrap().unwrap().applied().index, 20);
+        assert!(
+            matches!(first.begin(&meta(30)), Err(StageError::Busy)),
+            "the old store may still be written to"
+        );
+        first.taken_over();
         take_in(&first, 30);
         drop(first);
         disk.crash();

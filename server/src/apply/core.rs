@@ -189,6 +189,7 @@ impl ApplyCore {
         let staged = staging.install(meta).map_err(|error| error.to_string())?;
         let staged = staged.ok_or_else(|| format!("the snapshot at entry {} is not staged", meta.index))?;
         self.store.adopt(staged).map_err(|fault| fault.to_string())?;
+        staging.taken_over();
         self.cluster = Cluster::load(&self.store)?;
         self.alarms = Alarms::load(&self.store)?;
         self.applied = self.store.applied();
