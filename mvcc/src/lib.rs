@@ -31,7 +31,7 @@
 //! * **Watching**: [`WatchHub`]. Every watcher is a place in the log and a short queue.
 //! * **Blocking work** — syncing, compaction, checkpoints, giving space back — is [`Background::step`], a slice at a time, on
 //!   whatever thread the caller likes. Nothing here has a thread, a clock or randomness of its own.
-//! * **Checksums** are verified on every read of a record, not once per map; damage is a [`Fault`], never an answer.
+//! * **Checksums**: of each record at its first read since the store was opened; damage is a [`Fault`], never an answer.
 //!
 //! # Example
 //!

@@ -1,9 +1,11 @@
 //! A range request: limit, filters, order and count exactly as etcd combines them.
 
+use crate::encoding::Fields;
 use crate::error::Fault;
+use crate::index::Entry;
 use crate::planted::{Bug, planted};
 use crate::types::{KeyRange, KeyValue, Query, RangeResult, SortOrder, SortTarget};
-use crate::version::{Snapshot, Version};
+use crate::version::{Lent, Snapshot, Version, key_only};
 
 /// How a query wants its answer ordered, after etcd's rules for what is left unsaid.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,12 +26,118 @@ fn order(query: &Query) -> Order {
 
 /// Answers `query` at the snapshot's revision; the caller fills in the header's revision.
 pub(crate) fn range(snapshot: &Snapshot<'_>, query: &Query) -> Result<RangeResult, Fault> {
-    let mut result = RangeResult::default();
+    let mut kvs = Vec::new();
+    let mut result = visit(snapshot, query, |lent| kvs.push(KeyValue::trusted(lent.share())))?;
+    result.kvs = kvs;
+    Ok(result)
+}
+
+/// As [`range`], but the key-values are lent to `f` one after the other.
+pub(crate) fn visit(
+    snapshot: &Snapshot<'_>,
+    query: &Query,
+    mut f: impl FnMut(Lent<'_>),
+) -> Result<RangeResult, Fault> {
     if query.count_only {
-        result.count = snapshot.count(&query.range)?;
-        return Ok(result);
+        let count = snapshot.count(&query.range)?;
+        return Ok(RangeResult { count, ..RangeResult::default() });
     }
     let order = order(query);
+    if query.has_filters() || matches!(order, Order::By(..)) {
+        let mut result = sorted(snapshot, query, order)?;
+        std::mem::take(&mut result.kvs).into_iter().for_each(|kv| f(Lent::Own(kv.into_wire())));
+        return Ok(result);
+    }
+    stored(snapshot, query, order == Order::KeyDescending, f)
+}
+
+/// An answer in the order of keys, handed on as it is found.
+fn stored(
+    snapshot: &Snapshot<'_>,
+    query: &Query,
+    backwards: bool,
+    f: impl FnMut(Lent<'_>),
+) -> Result<RangeResult, Fault> {
+    let limit = if query.limit == 0 { u64::MAX } else { query.limit };
+    let mut page = Page { snapshot, keys_only: query.keys_only, left: limit, more: false, f };
+    match &query.range {
+        KeyRange::Single(key) => page.take(snapshot.root.tree.get(key).map(|head| (&key[..], head)))?,
+        KeyRange::Span { start, end } if backwards => {
+            let entries = snapshot.root.tree.iter_back_from(end.as_deref());
+            page.take(entries.take_while(|(key, _)| *key >= &start[..]))?;
+        }
+        range => page.take(snapshot.root.tree.iter(range))?,
+    }
+    // What was gone through whole has been counted by it.
+    let count = if page.more { snapshot.count(&query.range)? } else { limit - page.left };
+    Ok(RangeResult { count, more: page.more, ..RangeResult::default() })
+}
+
+/// Up to `limit` key-values of `range` in the order of keys; whether there are more.
+pub(crate) fn page(
+    snapshot: &Snapshot<'_>,
+    range: &KeyRange,
+    limit: u64,
+    keys_only: bool,
+    f: impl FnMut(Lent<'_>),
+) -> Result<bool, Fault> {
+    let mut page = Page { snapshot, keys_only, left: limit, more: false, f };
+    page.take(snapshot.root.tree.iter(range))?;
+    Ok(page.more)
+}
+
+/// A page in the making.
+struct Page<'a, F> {
+    snapshot: &'a Snapshot<'a>,
+    keys_only: bool,
+    /// So many more fit.
+    left: u64,
+    /// Something was left out.
+    more: bool,
+    f: F,
+}
+
+impl<F: FnMut(Lent<'_>)> Page<'_, F> {
+    fn take<'e>(&mut self, entries: impl IntoIterator<Item = (&'e [u8], Entry<'e>)>) -> Result<(), Fault> {
+        for (key, head) in entries {
+            let before = if self.snapshot.answers(&head) {
+                if !head.is_live() {
+                    continue;
+                }
+                None
+            } else {
+                let Some(change) = self.snapshot.before(head)? else { continue };
+                Some(change)
+            };
+            if self.left == 0 {
+                self.more = true;
+                return Ok(());
+            }
+            self.left -= 1;
+            match before {
+                Some(change) if self.keys_only => {
+                    let fields = change.fields();
+                    let main = change.revision.main;
+                    self.lend_key(&key_only(key, main, fields.create_revision, fields.version));
+                }
+                Some(change) => (self.f)(Lent::Own(change.wire)),
+                None if self.keys_only => {
+                    self.lend_key(&key_only(key, head.revision.main, head.create_revision, head.version));
+                }
+                None => self.snapshot.lend(head.revision, &mut self.f)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn lend_key(&mut self, fields: &Fields<'_>) {
+        (self.f)(Lent::Own(KeyValue::encode(fields).into_wire()));
+    }
+}
+
+/// An answer that is filtered or sorted: everything is found before anything can be handed on.
+fn sorted(snapshot: &Snapshot<'_>, query: &Query, order: Order) -> Result<RangeResult, Fault> {
+    let mut result = RangeResult::default();
     // etcd applies the limit while it fetches unless it has to filter or to sort by an order that was asked for; then
     // one key-value more than the limit is fetched, to know whether there is more.
     let sorts = matches!(order, Order::By(_, SortOrder::Ascend | SortOrder::Descend));
@@ -76,7 +184,7 @@ fn fetch_versions(
             versions.extend(snapshot.visible(key, head)?);
         }
     } else {
-        for (key, head) in tree.iter_from(range.start()).take_while(|(key, _)| range.contains(key)) {
+        for (key, head) in tree.iter(range) {
             if versions.len() >= limit {
                 break;
             }
@@ -131,7 +239,7 @@ fn key_values(
             (true, false) => version.key_only(),
             (true, true) => {
                 let whole = snapshot.key_value(version)?;
-                KeyValue::encode(&crate::encoding::Fields { value: &[], ..whole.fields() })
+                KeyValue::encode(&Fields { value: &[], ..whole.fields() })
             }
         });
     }

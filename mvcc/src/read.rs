@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::error::{Fault, ReadError};
 use crate::front::Front;
 use crate::planted::{Bug, planted};
@@ -9,7 +11,7 @@ use crate::query;
 use crate::shared::{Root, Values, lock};
 use crate::tables::{Table, TableId};
 use crate::types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes};
-use crate::version::{Snapshot, Version};
+use crate::version::{Lent, Snapshot};
 
 /// Takes views. Cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -98,9 +100,25 @@ impl View {
     /// # Errors
     /// [`ReadError`] when the query's revision is compacted or in the future, or the log cannot be read.
     pub fn range(&self, query: &Query) -> Result<RangeResult, ReadError> {
+        self.answer(query, |snapshot| query::range(snapshot, query))
+    }
+
+    /// Answers `query` like [`View::range`], but lends the encoding of each key-value to `f` instead of handing it out: for an
+    /// answer that is copied at once, this saves a handle for each.
+    ///
+    /// # Errors
+    /// Those of [`View::range`]; what `f` was lent before is then of no use.
+    pub fn visit(&self, query: &Query, mut f: impl FnMut(&[u8])) -> Result<RangeResult, ReadError> {
+        self.answer(query, |snapshot| query::visit(snapshot, query, |lent| f(lent.wire())))
+    }
+
+    fn answer(
+        &self,
+        query: &Query,
+        answer: impl FnOnce(&Snapshot<'_>) -> Result<RangeResult, Fault>,
+    ) -> Result<RangeResult, ReadError> {
         let (root, at) = self.root_for(query.revision)?;
-        let mut result =
-            query::range(&Snapshot::new(&root, &self.values, at).with_keys(query.keys_only), query)?;
+        let mut result = answer(&Snapshot::new(&root, &self.values, at).with_keys(query.keys_only))?;
         result.revision = self.root.revision;
         // A root with uncommitted changes is not the state of any revision yet.
         let committed = self.values.pending.is_none() || planted(Bug::PinsUncommittedRoots);
@@ -123,8 +141,7 @@ impl View {
             _view: Arc::clone(&self.root),
             values: self.values.clone(),
             at,
-            next: Some(range.start().to_vec()),
-            range,
+            rest: Some(range),
             page: Vec::new(),
             keys_only: false,
         })
@@ -157,11 +174,10 @@ pub struct Iter {
     _view: Arc<Root>,
     values: Values,
     at: i64,
-    range: KeyRange,
-    /// The key to go on from; `None` behind the last.
-    next: Option<Vec<u8>>,
-    /// Versions found and not yet handed out, last first.
-    page: Vec<Version>,
+    /// What is left of the range; `None` when nothing is.
+    rest: Option<KeyRange>,
+    /// Key-values found and not yet handed out, last first.
+    page: Vec<KeyValue>,
     keys_only: bool,
 }
 
@@ -172,41 +188,40 @@ impl Iter {
         Iter { keys_only, ..self }
     }
 
-    /// Index entries looked at in one go.
-    const PAGE: usize = 256;
+    /// Key-values found in one go.
+    const PAGE: u64 = 256;
 
     fn fill(&mut self) -> Result<(), Fault> {
-        while self.page.is_empty() {
-            let Some(from) = self.next.take() else { return Ok(()) };
-            let snapshot = Snapshot::new(&self.root, &self.values, self.at).with_keys(self.keys_only);
-            for (looked_at, (key, head)) in self.root.tree.iter_from(&from).enumerate() {
-                if !self.range.contains(key) {
-                    break;
-                }
-                if looked_at == Self::PAGE {
-                    self.next = Some(key.to_vec());
-                    break;
-                }
-                self.page.extend(snapshot.visible(key, head)?);
-            }
-            self.page.reverse();
-        }
+        let Some(range) = self.rest.take() else { return Ok(()) };
+        let snapshot = Snapshot::new(&self.root, &self.values, self.at);
+        let page = &mut self.page;
+        let take = |lent: Lent<'_>| page.push(KeyValue::trusted(lent.share()));
+        let more = query::page(&snapshot, &range, Self::PAGE, self.keys_only, take)?;
+        self.rest = self.page.last().filter(|_| more).map(|last| behind(&last.key(), range));
+        self.page.reverse();
         Ok(())
     }
+}
+
+/// What of `range` lies behind `key`.
+fn behind(key: &[u8], range: KeyRange) -> KeyRange {
+    let end = match range {
+        KeyRange::Single(_) => Some(Bytes::new()),
+        KeyRange::Span { end, .. } => end,
+    };
+    KeyRange::Span { start: [key, &[0]].concat().into(), end }
 }
 
 impl Iterator for Iter {
     type Item = Result<KeyValue, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(fault) = self.fill() {
-            self.next = None;
+        if self.page.is_empty()
+            && let Err(fault) = self.fill()
+        {
+            self.page.clear();
             return Some(Err(fault));
         }
-        let version = self.page.pop()?;
-        if self.keys_only {
-            return Some(Ok(version.key_only()));
-        }
-        Some(Snapshot::new(&self.root, &self.values, self.at).key_value(version))
+        self.page.pop().map(Ok)
     }
 }

@@ -201,20 +201,20 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// The change of `revision`, if log or pending batch have it.
-    pub(crate) fn find(&self, revision: Revision) -> Result<Option<Change>, Fault> {
+    /// The change of `revision`, if it is one that is not in the log yet.
+    pub(crate) fn pending(&self, revision: Revision) -> Result<Option<Change>, Fault> {
         self.shared.check()?;
-        if let Some(pending) = &self.pending {
-            let changes = pending.changes.read().unwrap_or_else(PoisonError::into_inner);
-            if let Ok(i) = changes.binary_search_by_key(&revision, |change| change.revision) {
-                return Ok(Some(changes[i].clone()));
-            }
-        }
-        self.shared.log.find(revision)
+        let Some(pending) = &self.pending else { return Ok(None) };
+        let changes = pending.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = changes.binary_search_by_key(&revision, |change| change.revision);
+        Ok(found.ok().map(|i| changes[i].clone()))
     }
 
     /// The change of `revision`, which the index knows.
     pub(crate) fn read(&self, revision: Revision) -> Result<Change, Fault> {
-        self.find(revision)?.ok_or_else(|| Fault::new(crate::error::FaultKind::Missing { revision }))
+        match self.pending(revision)? {
+            Some(change) => Ok(change),
+            None => self.shared.log.read(revision),
+        }
     }
 }

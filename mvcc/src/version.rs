@@ -1,11 +1,14 @@
 //! Which version of a key is visible at a revision, and how many keys are.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 
 use crate::encoding::Fields;
 use crate::error::Fault;
-use crate::index::Entry;
-use crate::log::record::{CREATE, DELETE};
+use crate::index::{Entry, Head};
+use crate::log::cursor::{Cursor, Found};
+use crate::log::record::{CREATE, Change, DELETE};
 use crate::planted::{Bug, planted};
 use crate::revision::Revision;
 use crate::shared::{Root, Values};
@@ -25,14 +28,35 @@ pub(crate) struct Version {
 impl Version {
     /// The key-value that a keys-only answer has: no value and, as in etcd, no lease.
     pub(crate) fn key_only(&self) -> KeyValue {
-        KeyValue::encode(&Fields {
-            key: &self.key,
-            create_revision: self.create_revision,
-            mod_revision: self.revision.main,
-            version: self.version,
-            lease: i64::from(planted(Bug::KeysOnlyWithLease)),
-            ..Fields::default()
-        })
+        KeyValue::encode(&key_only(&self.key, self.revision.main, self.create_revision, self.version))
+    }
+}
+
+/// What a keys-only answer says of a version.
+pub(crate) fn key_only(key: &[u8], mod_revision: i64, create_revision: i64, version: i64) -> Fields<'_> {
+    let lease = i64::from(planted(Bug::KeysOnlyWithLease));
+    Fields { key, create_revision, mod_revision, version, lease, ..Fields::default() }
+}
+
+/// A key-value that is borrowed where it can be.
+pub(crate) enum Lent<'a> {
+    Log(Found<'a>),
+    Own(Bytes),
+}
+
+impl Lent<'_> {
+    pub(crate) fn wire(&self) -> &[u8] {
+        match self {
+            Lent::Log(found) => found.wire(),
+            Lent::Own(wire) => wire,
+        }
+    }
+
+    pub(crate) fn share(&self) -> Bytes {
+        match self {
+            Lent::Log(found) => found.share(),
+            Lent::Own(wire) => wire.clone(),
+        }
     }
 }
 
@@ -42,11 +66,12 @@ pub(crate) struct Snapshot<'a> {
     values: &'a Values,
     at: i64,
     keys: bool,
+    cursor: RefCell<Cursor>,
 }
 
 impl<'a> Snapshot<'a> {
     pub(crate) fn new(root: &'a Root, values: &'a Values, at: i64) -> Snapshot<'a> {
-        Snapshot { root, values, at, keys: false }
+        Snapshot { root, values, at, keys: false, cursor: RefCell::new(Cursor::new(&values.shared.log)) }
     }
 
     /// Whether the versions found carry their keys, which only keys-only answers need.
@@ -63,38 +88,62 @@ impl<'a> Snapshot<'a> {
             let key = if self.keys { Bytes::copy_from_slice(key) } else { Bytes::new() };
             Some(Version { key, revision, create_revision, version, wire })
         };
-        if head.revision.main <= self.at {
+        if self.answers(&head) {
             let live = head.is_live();
             return Ok(live
                 .then(|| found(head.revision, head.create_revision, head.version, None))
                 .flatten());
         }
+        let Some(change) = self.before(head)? else { return Ok(None) };
+        let fields = change.fields();
+        Ok(found(change.revision, fields.create_revision, fields.version, Some(change.wire.clone())))
+    }
+
+    /// Whether a key's newest version is what is asked for.
+    pub(crate) fn answers(&self, head: &Head) -> bool {
+        head.revision.main <= self.at
+    }
+
+    /// What a key was that has changed since; `None` when it did not exist.
+    pub(crate) fn before(&self, head: Entry<'_>) -> Result<Option<Change>, Fault> {
         if head.create_revision > self.at && head.version == 1 && head.since_mark == 0 && head.marks.is_none()
         {
             return Ok(None); // the first version of a key never seen before
         }
         let mark = head.marks.and_then(|marks| marks.oldest_above(self.at));
-        let mut change = self.values.read(mark.unwrap_or(head.revision))?;
+        let mut change = self.read(mark.unwrap_or(head.revision))?;
         while change.previous.main > self.at {
-            change = self.values.read(change.previous)?;
+            change = self.read(change.previous)?;
         }
         // The version before a creation is a tombstone, or nothing.
         if change.previous.is_none() || change.kind == CREATE {
             return Ok(None);
         }
-        let change = self.values.read(change.previous)?;
-        if change.kind == DELETE {
-            return Ok(None);
+        let change = self.read(change.previous)?;
+        Ok((change.kind != DELETE).then_some(change))
+    }
+
+    fn read(&self, revision: Revision) -> Result<Change, Fault> {
+        if let Some(change) = self.values.pending(revision)? {
+            return Ok(change);
         }
-        let fields = change.fields();
-        Ok(found(change.revision, fields.create_revision, fields.version, Some(change.wire.clone())))
+        Ok(self.cursor.borrow_mut().read(&self.values.shared.log, revision)?.change())
+    }
+
+    /// Lends the whole key-value of a version to `f`.
+    pub(crate) fn lend<R>(&self, revision: Revision, f: impl FnOnce(Lent<'_>) -> R) -> Result<R, Fault> {
+        if let Some(change) = self.values.pending(revision)? {
+            return Ok(f(Lent::Own(change.wire)));
+        }
+        let mut cursor = self.cursor.borrow_mut();
+        Ok(f(Lent::Log(cursor.read(&self.values.shared.log, revision)?)))
     }
 
     /// The whole key-value of a version.
     pub(crate) fn key_value(&self, version: Version) -> Result<KeyValue, Fault> {
         match version.wire {
             Some(wire) => Ok(KeyValue::trusted(wire)),
-            None => Ok(KeyValue::trusted(self.values.read(version.revision)?.wire)),
+            None => self.lend(version.revision, |lent| KeyValue::trusted(lent.share())),
         }
     }
 
@@ -114,8 +163,7 @@ impl<'a> Snapshot<'a> {
 
     fn count_keys(&self, range: &KeyRange) -> Result<u64, Fault> {
         let mut count = 0;
-        for (key, head) in self.root.tree.iter_from(range.start()).take_while(|(key, _)| range.contains(key))
-        {
+        for (key, head) in self.root.tree.iter(range) {
             count += u64::from(self.visible(key, head)?.is_some());
         }
         Ok(count)

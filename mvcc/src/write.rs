@@ -178,7 +178,7 @@ impl<'a> WriteTxn<'a> {
             return Ok(head.map(|head| (Bytes::copy_from_slice(key), head.revision)).into_iter().collect());
         }
         let (mut found, mut bytes) = (Vec::new(), 0);
-        for (key, head) in tree.iter_from(range.start()).take_while(|(key, _)| range.contains(key)) {
+        for (key, head) in tree.iter(range) {
             if head.is_live() {
                 bytes += key.len() as u64 + TOMBSTONE_OVERHEAD;
                 self.admit(bytes)?;

@@ -14,7 +14,7 @@ use crate::scan::{Found, Scanner};
 use crate::segment::Segment;
 use crate::table::dead_until;
 
-fn damaged(segment: &Segment, offset: u64, found: &str) -> Error {
+pub(crate) fn damaged(segment: &Segment, offset: u64, found: &str) -> Error {
     Error::Damage(Damage {
         segment: segment.info().id,
         offset,

@@ -16,6 +16,7 @@ use crate::reader::Reader;
 use crate::record::{Batch, Record};
 use crate::segment::SegmentInfo;
 use crate::stats::Stats;
+use crate::view::SegmentView;
 
 /// Where a batch was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +139,15 @@ impl Wal {
     /// As those of [`read`](Wal::read).
     pub fn read_cold(&self, at: Position) -> Result<Record, Error> {
         self.core.read(at, Access::Copy)
+    }
+
+    /// The segment of a record, for reading many of its records; `None` when this log's records must be read one by one: one that is
+    /// open for reading only, or that has truncated ranges.
+    ///
+    /// # Errors
+    /// [`Error::Purged`], [`Error::Ahead`], [`Error::Io`].
+    pub fn view(&self, at: Position) -> Result<Option<SegmentView>, Error> {
+        self.core.view(at)
     }
 
     /// The records from a position on, which must be a record's or an end, in order, up to the end as it is now.

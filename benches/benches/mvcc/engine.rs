@@ -121,8 +121,12 @@ impl Engine for Ketch {
     fn page(&self, i: u64, limit: usize, out: &mut Vec<u8>) -> usize {
         let from = KeyRange::from_wire(Bytes::copy_from_slice(&key(i)), Bytes::from_static(&[0]));
         let query = Query { limit: limit as u64, ..Query::new(from) };
-        let page = self.store.reader().view().range(&query).expect("a page");
-        page.kvs.iter().for_each(|kv| put_message(kv.as_wire(), out));
-        page.kvs.len()
+        let mut found = 0;
+        let put = |wire: &[u8]| {
+            put_message(wire, out);
+            found += 1;
+        };
+        self.store.reader().view().visit(&query, put).expect("a page");
+        found
     }
 }

@@ -65,6 +65,11 @@ impl Keys {
         &self.bytes[self.start(i)..self.ends[i] as usize]
     }
 
+    /// Whether number `i` is `key`.
+    pub(super) fn is_at(&self, i: usize, key: &[u8]) -> bool {
+        i < self.len && self.get(i) == key
+    }
+
     /// Where `key` is, or would be.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         if self.len == 0 {

@@ -109,9 +109,28 @@ impl Tree {
         }
     }
 
+    /// The entries of `range`, in order.
+    pub(crate) fn iter<'a>(&'a self, range: &'a KeyRange) -> Iter<'a> {
+        match range {
+            KeyRange::Single(key) => {
+                let mut iter = self.iter_from(key);
+                iter.leaf =
+                    iter.leaf.map(|(leaf, at, _)| (leaf, at, at + usize::from(leaf.keys.is_at(at, key))));
+                iter.stack.clear();
+                iter
+            }
+            KeyRange::Span { start, end } => self.iter_between(start, end.as_deref()),
+        }
+    }
+
     /// The entries at or above `start`, in order.
     pub(crate) fn iter_from(&self, start: &[u8]) -> Iter<'_> {
-        let mut iter = Iter { stack: Vec::new(), leaf: None };
+        self.iter_between(start, None)
+    }
+
+    /// The entries at or above `start` and below `end`, in order.
+    pub(crate) fn iter_between<'a>(&'a self, start: &[u8], end: Option<&'a [u8]>) -> Iter<'a> {
+        let mut iter = Iter { stack: Vec::new(), leaf: None, end };
         let mut node = &self.root.node;
         loop {
             match node {
@@ -122,7 +141,7 @@ impl Tree {
                 }
                 Node::Leaf(leaf) => {
                     let (Ok(at) | Err(at)) = leaf.keys.search(start);
-                    iter.leaf = Some((leaf, at));
+                    iter.leaf = Some((leaf, at, iter.until(leaf)));
                     return iter;
                 }
             }
@@ -261,7 +280,9 @@ fn tidy(inner: &mut Inner, at: usize) {
 pub(crate) struct Iter<'a> {
     /// Inner nodes above the leaf and the child to visit next in each.
     stack: Vec<(&'a Inner, usize)>,
-    leaf: Option<(&'a Leaf, usize)>,
+    /// The leaf, the entry to go on with and the one to stop at.
+    leaf: Option<(&'a Leaf, usize, usize)>,
+    end: Option<&'a [u8]>,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -269,18 +290,31 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (leaf, at) = self.leaf.as_mut()?;
-            if *at < leaf.len() {
+            let (leaf, at, until) = self.leaf.as_mut()?;
+            if at < until {
                 *at += 1;
                 return Some((leaf.keys.get(*at - 1), leaf.entry(*at - 1)));
             }
-            self.leaf = self.next_leaf();
+            // A leaf that was not gone through to its end was the last.
+            self.leaf = if *until < leaf.len() { None } else { self.next_leaf() };
         }
     }
 }
 
 impl<'a> Iter<'a> {
-    fn next_leaf(&mut self) -> Option<(&'a Leaf, usize)> {
+    /// The first entry of a leaf that is not wanted any more; only in the last leaf is there a search.
+    fn until(&self, leaf: &Leaf) -> usize {
+        let last = || leaf.len().checked_sub(1).map(|last| leaf.keys.get(last));
+        match self.end {
+            Some(end) if last().is_some_and(|last| last >= end) => {
+                let (Ok(at) | Err(at)) = leaf.keys.search(end);
+                at
+            }
+            _ => leaf.len(),
+        }
+    }
+
+    fn next_leaf(&mut self) -> Option<(&'a Leaf, usize, usize)> {
         loop {
             let (inner, at) = self.stack.last_mut()?;
             match inner.children.get(*at) {
@@ -290,7 +324,7 @@ impl<'a> Iter<'a> {
                 Some(child) => {
                     *at += 1;
                     match &child.node {
-                        Node::Leaf(leaf) => return Some((leaf, 0)),
+                        Node::Leaf(leaf) => return Some((leaf, 0, self.until(leaf))),
                         Node::Inner(inner) => self.stack.push((inner, 0)),
                     }
                 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Log;
+use super::cursor::Cursor;
 use super::record::{Change, Row};
 use super::segment::SegmentSet;
 use crate::error::Fault;
@@ -18,13 +19,14 @@ pub(crate) struct Changes<'a> {
     /// Nothing below this is wanted any more.
     from: Revision,
     to: i64,
+    cursor: Cursor,
 }
 
 impl<'a> Changes<'a> {
     pub(crate) fn new(log: &'a Log, from: Revision, to: i64) -> Changes<'a> {
         let set = log.set();
         let (segment, row) = set.seek(from);
-        Changes { log, set, segment, row, from, to }
+        Changes { log, set, segment, row, from, to, cursor: Cursor::new(log) }
     }
 
     /// The next row at or above `from`.
@@ -63,8 +65,8 @@ impl Iterator for Changes<'_> {
         loop {
             let row = self.next_row().filter(|row| row.revision.main <= self.to)?;
             self.from = Revision::new(row.revision.main, row.revision.sub.saturating_add(1));
-            match self.log.find(row.revision) {
-                Ok(Some(change)) => return Some(Ok(change)),
+            match self.cursor.find(self.log, row.revision) {
+                Ok(Some(found)) => return Some(Ok(found.change())),
                 Ok(None) => {} // dropped by a rewrite since the set was taken
                 Err(fault) => return Some(Err(fault)),
             }

@@ -3,16 +3,20 @@
 //! | file | lives there |
 //! | --- | --- |
 //! | `changes` | changes in the order of revisions |
+//! | `cursor` | reading records that lie near each other |
 //! | `record` | the records' bytes |
 //! | `rows` | a segment's table of contents |
 //! | `segment` | what is known of a segment: its rows and which of its records are dead |
+//! | `verified` | which records have had their checksum verified |
 //! | `rewrite` | copying what is still alive out of mostly dead segments |
 
 mod changes;
+pub(crate) mod cursor;
 pub(crate) mod record;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
 pub(crate) mod segment;
+mod verified;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +26,7 @@ use crate::error::{Fault, FaultKind};
 use crate::index::publish::Cell;
 use crate::revision::Revision;
 use changes::Changes;
+use cursor::Cursor;
 use record::{Change, Row};
 use rows::Rows;
 use segment::{Segment, SegmentSet};
@@ -122,28 +127,9 @@ impl Log {
         read_footer(&self.wal, position)
     }
 
-    /// The change of `revision`, checksum verified; `None` when the log does not have it.
+    /// The change of `revision`; `None` when the log does not have it.
     pub(crate) fn find(&self, revision: Revision) -> Result<Option<Change>, Fault> {
-        loop {
-            let set = self.set();
-            let Some(position) = set.locate(revision) else { return Ok(None) };
-            match self.wal.read(position) {
-                Ok(record) => {
-                    let change = Change::decode(record.kind, &record.data);
-                    return match change.filter(|change| change.revision == revision) {
-                        Some(change) => Ok(Some(change)),
-                        None => Err(Fault::new(FaultKind::Malformed { what: "change", position })),
-                    };
-                }
-                Err(error) => {
-                    // Rewritten between the two steps? Then the new place is in the new set, once the rewrite is done.
-                    drop(self.replacing.lock().unwrap_or_else(PoisonError::into_inner));
-                    if Arc::ptr_eq(&set, &self.set()) {
-                        return Err(Fault::log("read a revision")(error));
-                    }
-                }
-            }
-        }
+        Ok(Cursor::new(self).find(self, revision)?.map(|found| found.change()))
     }
 
     /// All changes from revision `from` up to and including main revision `to`, in order.

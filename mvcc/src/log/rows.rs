@@ -13,9 +13,9 @@ use super::record::{FOOTER, ROW_BYTES, ROWS, ROWS_MAX, Row};
 use crate::revision::Revision;
 
 /// Rows in the first chunk; each further chunk has twice as many as the one before.
-const FIRST_CHUNK: usize = 1024;
+pub(super) const FIRST_CHUNK: usize = 1024;
 /// Enough for any segment: 2^32 rows.
-const CHUNKS: usize = 23;
+pub(super) const CHUNKS: usize = 23;
 
 /// Rows that are still being appended to: one writer, any number of readers, no lock.
 ///
@@ -29,7 +29,7 @@ pub(crate) struct ActiveRows {
 }
 
 /// The chunk and the place in it of row `i`.
-fn place(i: usize) -> (usize, usize) {
+pub(super) fn place(i: usize) -> (usize, usize) {
     let n = i / FIRST_CHUNK + 1;
     let chunk = n.ilog2() as usize;
     (chunk, i - FIRST_CHUNK * ((1 << chunk) - 1))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ketch_wal::{Position, SegmentId};
 
 use super::rows::Rows;
+use super::verified::Verified;
 use crate::revision::Revision;
 
 /// Which records of a segment no read can ask for any more.
@@ -40,11 +41,12 @@ pub(crate) struct Segment {
     id: SegmentId,
     rows: Rows,
     dead: Arc<Mutex<Dead>>,
+    verified: Arc<Verified>,
 }
 
 impl Segment {
     pub(crate) fn new(id: SegmentId, rows: Rows) -> Segment {
-        Segment { id, rows, dead: Arc::default() }
+        Segment { id, rows, dead: Arc::default(), verified: Arc::default() }
     }
 
     /// A segment that is being appended to, still empty.
@@ -54,7 +56,8 @@ impl Segment {
 
     /// The same segment with another form of its rows.
     pub(crate) fn with_rows(&self, rows: Rows) -> Segment {
-        Segment { id: self.id, rows, dead: Arc::clone(&self.dead) }
+        let (dead, verified) = (Arc::clone(&self.dead), Arc::clone(&self.verified));
+        Segment { id: self.id, rows, dead, verified }
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -71,6 +74,11 @@ impl Segment {
 
     pub(crate) fn dead(&self) -> MutexGuard<'_, Dead> {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which rows' records need not be verified again.
+    pub(crate) fn verified(&self) -> &Verified {
+        &self.verified
     }
 
     fn first(&self) -> Option<Revision> {
@@ -103,7 +111,7 @@ impl SegmentSet {
     }
 
     /// The number of the segment that has `revision` if anyone does; an empty segment has none and comes last.
-    fn holder(&self, revision: Revision) -> Option<usize> {
+    pub(super) fn holder(&self, revision: Revision) -> Option<usize> {
         let (mut low, mut high) = (0, self.segments.len());
         while low < high {
             let middle = (low + high) / 2;
@@ -123,11 +131,6 @@ impl SegmentSet {
     pub(crate) fn find(&self, revision: Revision) -> Option<(&Arc<Segment>, usize)> {
         let segment = &self.segments[self.holder(revision)?];
         segment.rows.find(revision).map(|(row, _)| (segment, row))
-    }
-
-    pub(crate) fn locate(&self, revision: Revision) -> Option<Position> {
-        let segment = &self.segments[self.holder(revision)?];
-        segment.rows.find(revision).map(|(_, row)| segment.position(row.offset))
     }
 
     /// The place of the first row at or above `revision`, as (segment, row) numbers.

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod crash;
+mod damage;
 mod directed;
 mod duties;
 mod fixtures;

@@ -14,3 +14,4 @@ mod planted;
 mod regressions;
 mod signal;
 mod threads;
+mod views;
