@@ -1,6 +1,6 @@
 //! The only place that reads the time.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Measures how long something takes.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,12 @@ impl Stopwatch {
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// Now, as a calendar counts it: for people, never for decisions.
+#[must_use]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Now, as a deadline counts it.

@@ -136,7 +136,7 @@ fn string(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
 }
 
 /// UTC with microseconds, as in RFC 3339.
-fn timestamp(now: SystemTime) -> String {
+pub(crate) fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second_of_day) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

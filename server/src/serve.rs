@@ -42,6 +42,21 @@ pub enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
+impl Listener {
+    /// Moves the port to the event loop that this is called on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn rehome(self) -> io::Result<Listener> {
+        Ok(match self {
+            Listener::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener.into_std()?)?),
+            Listener::Unix(listener, path) => {
+                Listener::Unix(UnixListener::from_std(listener.into_std()?)?, path)
+            }
+        })
+    }
+}
+
 /// How connections of a listener behave.
 #[derive(Debug, Clone)]
 pub struct Connections {
@@ -170,8 +185,8 @@ async fn connection(
             }
         }
     });
-    let connection =
-        builder.serve_connection(TokioIo::new(PingGuard::new(stream, connections.ping_min)), service);
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(PingGuard::new(stream, connections.ping_min)), service);
     tokio::pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business.

@@ -38,6 +38,18 @@ impl Cursor {
         self.stage == DONE
     }
 
+    /// The place as bytes, for the one who sends.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(13);
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads a place back; `None` when the bytes are none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Cursor> {
+        (bytes.len() == 13 && bytes[0] <= DONE).then(|| Cursor::decode(bytes, 0)).flatten()
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.stage);
         out.extend_from_slice(&self.revision.main.to_le_bytes());
@@ -135,6 +147,9 @@ mod tests {
     fn chunks_come_back_and_damaged_ones_do_not() {
         let point = Point { revision: 9, compacted: -1, applied: Applied { index: 5, term: 2 } };
         let next = Cursor { stage: CHANGES, revision: Revision::new(7, 1) };
+        assert_eq!(Cursor::from_bytes(&next.to_bytes()), Some(next));
+        assert_eq!(Cursor::from_bytes(&next.to_bytes()[1..]), None);
+        assert_eq!(Cursor::from_bytes(&[DONE + 1; 13]), None);
         let chunk = encode(&point, Cursor::START, next, b"body");
         let decoded = decode(&chunk.bytes).unwrap();
         assert_eq!((decoded.point, decoded.from, decoded.next), (point, Cursor::START, next));

@@ -63,6 +63,36 @@ pub struct Message {
     /// Only between a member's own threads; never on the wire.
     #[prost(message, repeated, tag = "14")]
     pub responses: ::prost::alloc::vec::Vec<Message>,
+    /// Ours, in votes and pre-votes and their refusals: the last entry that the sender knows to be committed.
+    #[prost(message, optional, tag = "10000")]
+    pub known_commit: ::core::option::Option<EntryId>,
+    /// Ours, in MsgHeartbeat and MsgHeartbeatResp: numbers the broadcasts of a leader's life.
+    #[prost(uint64, tag = "10001")]
+    pub heartbeat_round: u64,
+    /// Ours, in MsgReadIndex and MsgReadIndexResp: which read.
+    #[prost(message, optional, tag = "10002")]
+    pub read: ::core::option::Option<ReadId>,
+}
+/// Ours: names an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EntryId {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+/// Ours: names a linearizable read over the whole life of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadId {
+    /// The member that asks.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Counts the starts of that member.
+    #[prost(uint64, tag = "2")]
+    pub boot: u64,
+    /// Counts the reads of that start.
+    #[prost(uint64, tag = "3")]
+    pub counter: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HardState {

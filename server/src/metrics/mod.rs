@@ -7,6 +7,7 @@
 mod applied;
 mod grpc;
 mod instrument;
+mod peer;
 mod process;
 mod render;
 mod rpc_layer;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
 pub use instrument::{Counter, Gauge, Histogram};
+pub use peer::{PeerMeter, PeerMetrics, Transfers};
 pub(crate) use process::file_limit;
 pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
 pub use text::CONTENT_TYPE;
@@ -89,6 +91,8 @@ pub struct Metrics {
     pub watch_events: Counter,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
     pub grpc: GrpcMetrics,
+    /// `etcd_network_*` of each peer.
+    pub peers: PeerMetrics,
     pub(crate) put: Counter,
     pub(crate) delete: Counter,
     pub(crate) txn: Counter,
@@ -148,6 +152,7 @@ impl Metrics {
             pending_events: Gauge::zero(),
             watch_events: Counter::default(),
             grpc: GrpcMetrics::new(),
+            peers: PeerMetrics::default(),
             health_success: Counter::default(),
             health_failures: Counter::default(),
             checks: [

@@ -20,6 +20,7 @@ pub(crate) fn page(metrics: &Metrics) -> String {
     page.counter("etcd_network_client_grpc_received_bytes_total", received, &grpc.received_bytes);
     let sent = "Bytes of messages sent to gRPC clients";
     page.counter("etcd_network_client_grpc_sent_bytes_total", sent, &grpc.sent_bytes);
+    metrics.peers.render(&mut page);
     grpc.render(&mut page);
     process::render(&mut page);
     page.finish()

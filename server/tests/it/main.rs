@@ -14,6 +14,7 @@ mod flags;
 mod guarantees;
 mod harness;
 mod house;
+mod peer;
 mod process;
 mod script;
 mod snapshots;

@@ -1,0 +1,266 @@
+//! The sender of a snapshot.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use ketch_mvcc::{Chunk, Cursor, Fault};
+use ketch_raft::{Message, SnapshotMeta};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{CHUNK_BYTES, SILENCE_MAX, WINDOW_BYTES};
+use crate::clock::{self, Stopwatch};
+use crate::peer::PING_EVERY;
+use crate::peer::codec;
+use crate::peer::frame::{self, FrameError, Kind, Outgoing};
+use crate::peer::handshake::{self, DialError};
+use crate::peer::network::{Inner, Report};
+use crate::peer::table::Peer;
+use crate::staging::Pinned;
+
+/// Pause before a transfer that was cut off goes on.
+const RESUME_AFTER: Duration = Duration::from_millis(100);
+
+/// Why a snapshot did not arrive.
+#[derive(Debug)]
+enum SendError {
+    Dial(DialError),
+    Io(io::Error),
+    Frame(FrameError),
+    /// The receiver says why.
+    Refused(String),
+    /// A frame that makes no sense here.
+    Unexpected(Kind),
+    /// The own store cannot be read.
+    Export(Fault),
+    /// The receiver is no member any more.
+    Unwanted,
+    Silent,
+}
+
+impl From<io::Error> for SendError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<FrameError> for SendError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Frame(error) => error.fmt(f),
+            Self::Refused(why) => f.write_str(why),
+            Self::Unexpected(kind) => write!(f, "unexpected frame {kind:?}"),
+            Self::Export(fault) => write!(f, "the store cannot be read: {fault}"),
+            Self::Unwanted => f.write_str("the receiver is no member any more"),
+            Self::Silent => f.write_str("the receiver is silent"),
+        }
+    }
+}
+
+/// Sends the snapshot of `message` with the content of `pinned`, and reports how it went. A transfer that is cut off
+/// goes on where the receiver has come to, as long as each attempt brings it further.
+pub(in crate::peer) async fn send(net: Arc<Inner>, peer: Arc<Peer>, message: Message, pinned: Pinned) {
+    let took = Stopwatch::start();
+    let meter = &peer.meter.snapshot_send;
+    meter.inflights.inc();
+    let outcome = attempts(&net, &peer, &message, &pinned).await;
+    meter.inflights.dec();
+    let SnapshotMeta { index, .. } = pinned.meta;
+    let to = format_args!("{:x}", peer.id).to_string();
+    match &outcome {
+        Ok(()) => {
+            meter.duration.observe(took.elapsed());
+            tracing::info!(to, index, took = ?took.elapsed(), "sent a snapshot");
+        }
+        Err(error) => {
+            meter.failures.inc();
+            tracing::warn!(to, index, %error, "failed to send a snapshot");
+        }
+    }
+    drop(pinned);
+    peer.end_snapshot();
+    net.report(Report::Snapshot { to: peer.id, ok: outcome.is_ok() });
+}
+
+async fn attempts(net: &Inner, peer: &Peer, message: &Message, pinned: &Pinned) -> Result<(), SendError> {
+    for attempt in 0.. {
+        let mut sent = 0;
+        let outcome = transfer(net, peer, message, pinned, attempt, &mut sent).await;
+        match outcome {
+            Err(SendError::Io(_) | SendError::Silent) if sent > 0 => tokio::time::sleep(RESUME_AFTER).await,
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
+async fn transfer(
+    net: &Inner,
+    peer: &Peer,
+    message: &Message,
+    pinned: &Pinned,
+    attempt: usize,
+    sent: &mut u64,
+) -> Result<(), SendError> {
+    let url = peer.url(attempt).ok_or(SendError::Unwanted)?;
+    let opened = handshake::dial(&net.identity, peer.id, &url, "bulk", net.dial_timeout).await;
+    let handshake::Opened { stream, early, .. } = opened.map_err(SendError::Dial)?;
+    let (read, write) = tokio::io::split(stream);
+    let mut sender = Sender {
+        read,
+        write,
+        buffer: early,
+        ahead: 0,
+        heard: clock::now(),
+        may_send_at: clock::now(),
+        rate: net.snapshot_rate.max(1),
+        peer,
+        sent,
+    };
+    let mut announcement = Outgoing::default();
+    announcement.push(Kind::Message, |body| codec::encode(message, body));
+    sender.write(announcement).await?;
+    let cursor = sender.cursor().await?;
+    sender.stream(export(pinned, cursor)).await
+}
+
+/// Reads the chunks from `cursor` on, on a blocking thread, a little ahead of the socket.
+fn export(pinned: &Pinned, cursor: Cursor) -> mpsc::Receiver<Result<Chunk, Fault>> {
+    let (chunks, receiver) = mpsc::channel(2);
+    let mut export = pinned.view.export(cursor);
+    tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = export.next_chunk(CHUNK_BYTES).transpose() {
+            let failed = chunk.is_err();
+            if chunks.blocking_send(chunk).is_err() || failed {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+struct Sender<'a, R, W> {
+    read: R,
+    write: W,
+    buffer: BytesMut,
+    /// Bytes that the receiver has not taken in yet.
+    ahead: u64,
+    heard: Instant,
+    may_send_at: Instant,
+    /// Bytes a second.
+    rate: u64,
+    peer: &'a Peer,
+    sent: &'a mut u64,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
+    async fn write(&mut self, frames: Outgoing) -> Result<(), SendError> {
+        let bytes = frames.bytes() as u64;
+        let write = &mut self.write;
+        let all = async {
+            for piece in frames.into_pieces() {
+                write.write_all(&piece).await?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        tokio::time::timeout(SILENCE_MAX, all).await.map_err(|_| SendError::Silent)??;
+        self.peer.meter.sent_bytes.add(bytes);
+        Ok(())
+    }
+
+    /// The next frame of the receiver.
+    async fn next(&mut self) -> Result<(Kind, Bytes), SendError> {
+        loop {
+            if let Some(frame) = frame::next_frame(&mut self.buffer)? {
+                self.heard = clock::now();
+                return Ok(frame);
+            }
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+
+    /// Where to go on from.
+    async fn cursor(&mut self) -> Result<Cursor, SendError> {
+        loop {
+            let next = tokio::time::timeout(SILENCE_MAX, self.next());
+            match next.await.map_err(|_| SendError::Silent)?? {
+                (Kind::Cursor, bytes) => {
+                    return Cursor::from_bytes(&bytes).ok_or(SendError::Unexpected(Kind::Cursor));
+                }
+                (Kind::Taken, _) => {}
+                (Kind::Refused, why) => return Err(refused(&why)),
+                (kind, _) => return Err(SendError::Unexpected(kind)),
+            }
+        }
+    }
+
+    /// Sends all chunks, waits until the receiver has made them durable.
+    async fn stream(&mut self, mut chunks: mpsc::Receiver<Result<Chunk, Fault>>) -> Result<(), SendError> {
+        let mut wishes = self.peer.wishes();
+        let mut ticks = tokio::time::interval(PING_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut all_sent = false;
+        loop {
+            let may_send = !all_sent && self.ahead < WINDOW_BYTES;
+            tokio::select! {
+                frame = self.next() => match frame? {
+                    (Kind::Taken, mut count) if count.len() == 8 => {
+                        self.ahead = self.ahead.saturating_sub(count.get_u64_le());
+                    }
+                    (Kind::Done, _) => return Ok(()),
+                    (Kind::Refused, why) => return Err(refused(&why)),
+                    (kind, _) => return Err(SendError::Unexpected(kind)),
+                },
+                chunk = chunks.recv(), if may_send => match chunk {
+                    Some(chunk) => self.chunk(chunk.map_err(SendError::Export)?).await?,
+                    None => all_sent = true,
+                },
+                _ = ticks.tick() => {
+                    if clock::now() - self.heard > SILENCE_MAX {
+                        return Err(SendError::Silent);
+                    }
+                    let mut ping = Outgoing::default();
+                    ping.push(Kind::Ping, |body| body.encoded.put_u64_le(0));
+                    self.write(ping).await?;
+                }
+                _ = wishes.changed() => {
+                    if wishes.borrow().unwanted {
+                        return Err(SendError::Unwanted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one chunk, no sooner than the rate allows.
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), SendError> {
+        tokio::time::sleep_until(self.may_send_at).await;
+        let bytes = chunk.bytes.len() as u64;
+        let cost = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate);
+        self.may_send_at = self.may_send_at.max(clock::now()) + cost;
+        let mut frame = Outgoing::default();
+        frame.push(Kind::Chunk, |body| body.spliced.push((body.encoded.len(), chunk.bytes)));
+        self.write(frame).await?;
+        self.ahead += bytes;
+        *self.sent += bytes;
+        Ok(())
+    }
+}
+
+fn refused(why: &[u8]) -> SendError {
+    SendError::Refused(String::from_utf8_lossy(why).into_owned())
+}

@@ -1,0 +1,87 @@
+//! Members among themselves: raft messages in lanes, snapshots beside them, and the plain paths of the peer port.
+//!
+//! ```text
+//!            Outlet::send                                                          Inlet::messages
+//! driver ──► lane urgent ── codec ── frames ──► socket ~~~► accept ── frames ── codec ──► raft of the peer
+//!        ──► lane append ── …
+//!        ──► bulk: cursor?, chunks of a pinned view ~~~~~► Staging, then the snapshot's message
+//! ```
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `network.rs` | the peers of a member; the thread `ketch-peer` with an event loop of its own |
+//! | `table.rs`, `lane.rs`, `link.rs` | one peer; what waits for it, written by whoever brings it; the task that keeps a lane connected |
+//! | `accept.rs` | a lane from a peer, batches for raft |
+//! | `bulk/` | snapshots |
+//! | `codec/`, `frame.rs`, `handshake.rs` | the bytes (`docs/format/peer.md`) |
+//! | `stream.rs` | the transport beneath |
+//! | `http.rs`, `ask.rs` | the plain paths, served and asked |
+//!
+//! Each direction of each lane is a connection of its own, opened by the sender. What waits for a peer is bounded;
+//! what does not fit is dropped, as a network may, and raft hears that the peer is unreachable.
+
+mod accept;
+mod bulk;
+pub mod codec;
+mod frame;
+mod handshake;
+mod http;
+mod lane;
+mod link;
+mod network;
+mod stream;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ketch_raft::{Message, NodeId};
+
+pub use http::router;
+pub use network::Network;
+
+use crate::metrics::Metrics;
+use crate::staging::Staging;
+
+/// How often a peer is asked for a sign of life, on each lane.
+const PING_EVERY: Duration = Duration::from_millis(1500);
+/// A peer that is silent for so long is taken for dead, as in etcd.
+const QUIET_MAX: Duration = Duration::from_secs(5);
+
+/// What comes from the peers. Called on the network's thread, never from inside [`Network::send`]; must not block.
+pub trait Inlet: Send + Sync + 'static {
+    /// Messages, in the order in which one peer sent them on one lane.
+    fn messages(&self, messages: Vec<Message>);
+    /// Messages to `to` were lost.
+    fn unreachable(&self, to: NodeId);
+    /// How the transfer of a snapshot to `to` ended: staged and durable over there, or not.
+    fn snapshot_report(&self, to: NodeId, ok: bool);
+    /// A peer says that this member was removed from the cluster.
+    fn removed(&self);
+}
+
+/// What a network must know.
+#[derive(Clone)]
+pub struct NetworkOptions {
+    /// This member.
+    pub member_id: NodeId,
+    /// Its cluster.
+    pub cluster_id: u64,
+    /// Counts its starts; durable.
+    pub boot: u64,
+    /// For the jitter of pauses between attempts to connect.
+    pub seed: u64,
+    /// The election timeout.
+    pub election: Duration,
+    /// Where peers reach this member.
+    pub peer_urls: Vec<String>,
+    /// Where received snapshots go.
+    pub staging: Arc<Staging>,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+    /// The most that one snapshot may take of the network and of the receiver's disk, in bytes a second.
+    pub snapshot_bytes_per_second: u64,
+}
+
+/// The usual limit of [`NetworkOptions::snapshot_bytes_per_second`].
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;

@@ -1,0 +1,287 @@
+//! The network of one member: its peers, the thread they are served on, and what is told to raft.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use ketch_raft::{Body, Message, NodeId};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::handshake::Identity;
+use super::lane::Pushed;
+use super::table::{LaneKind, Peer};
+use super::{Inlet, NetworkOptions, bulk, link};
+use crate::apply::cluster::Cluster;
+use crate::clock::{self, Stopwatch};
+use crate::config::Url;
+use crate::consensus::shell::Outlet;
+use crate::metrics::Metrics;
+use crate::serve::{self, Connections, Listener, Protocols};
+use crate::staging::{Pinned, Staging};
+use crate::sync::lock;
+
+/// What raft is told besides messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Report {
+    Unreachable(NodeId),
+    Snapshot { to: NodeId, ok: bool },
+    Removed,
+}
+
+/// What all tasks share.
+pub(crate) struct Inner {
+    pub(crate) identity: Identity,
+    pub(crate) inlet: Arc<dyn Inlet>,
+    pub(crate) staging: Arc<Staging>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) seed: u64,
+    pub(crate) dial_timeout: Duration,
+    /// Bytes a second of one snapshot.
+    pub(crate) snapshot_rate: u64,
+    reports: mpsc::UnboundedSender<Report>,
+    started: Stopwatch,
+}
+
+impl Inner {
+    /// Tells raft, from a thread of the network's own: the caller may be inside raft.
+    pub(crate) fn report(&self, report: Report) {
+        // At the end nobody listens.
+        let _ended = self.reports.send(report);
+    }
+
+    /// Nanoseconds since the network started.
+    pub(crate) fn since_start(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The network of one member. Cheap to share; ends with [`stop`](Self::stop).
+pub struct Network {
+    pub(crate) inner: Arc<Inner>,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// Members that were, and are no more.
+    removed: Mutex<BTreeSet<NodeId>>,
+    runtime: Handle,
+    stop: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Starts the thread `ketch-peer`. Peers come with [`set_members`](Self::set_members).
+    ///
+    /// # Errors
+    /// The system refuses a thread or what its event loop needs.
+    pub fn start(options: NetworkOptions, inlet: Arc<dyn Inlet>) -> Result<Arc<Network>, String> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the peers' event loop: {error}"))?;
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            identity: Identity {
+                member_id: options.member_id,
+                cluster_id: options.cluster_id,
+                boot: options.boot,
+                peer_urls: options.peer_urls.join(","),
+            },
+            inlet: Arc::clone(&inlet),
+            staging: options.staging,
+            metrics: options.metrics,
+            seed: options.seed,
+            dial_timeout: options.election.max(Duration::from_secs(1)),
+            snapshot_rate: options.snapshot_bytes_per_second,
+            reports,
+            started: Stopwatch::start(),
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let handle = runtime.handle().clone();
+        handle.spawn(async move {
+            while let Some(report) = reported.recv().await {
+                match report {
+                    Report::Unreachable(to) => inlet.unreachable(to),
+                    Report::Snapshot { to, ok } => inlet.snapshot_report(to, ok),
+                    Report::Removed => inlet.removed(),
+                }
+            }
+        });
+        let thread = std::thread::Builder::new()
+            .name("ketch-peer".into())
+            .spawn(move || {
+                let _told = runtime.block_on(stopped.wait_for(|&stop| stop));
+                runtime.shutdown_background();
+            })
+            .map_err(|error| format!("cannot start the peers' thread: {error}"))?;
+        Ok(Arc::new(Network {
+            inner,
+            peers: RwLock::default(),
+            removed: Mutex::default(),
+            runtime: handle,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Sends `messages`, in order for each peer and lane. Never waits: what a lane has no room for is dropped, and raft
+    /// told so once until the lane is fine again.
+    pub fn send(&self, messages: &[Message], pinned: Option<&Pinned>) {
+        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Which lanes have something to write: peers are few.
+        let mut touched: Vec<(&Arc<Peer>, LaneKind)> = Vec::new();
+        for message in messages {
+            let Some(peer) = peers.get(&message.to) else { continue };
+            if let Body::Snapshot { .. } = message.body {
+                self.send_snapshot(peer, message, pinned);
+                continue;
+            }
+            let which = LaneKind::of(&message.body);
+            match peer.lane(which).push(message) {
+                Pushed::Queued => {
+                    if !touched.iter().any(|(to, lane)| to.id == peer.id && *lane == which) {
+                        touched.push((peer, which));
+                    }
+                }
+                Pushed::Dropped { first } => {
+                    peer.meter.sent_failures.inc();
+                    if first {
+                        self.inner.report(Report::Unreachable(peer.id));
+                    }
+                }
+            }
+        }
+        // What is small and urgent goes first.
+        touched.sort_by_key(|(_, which)| *which as u32);
+        for (peer, which) in touched {
+            peer.lane(which).flush(&peer.meter.sent_bytes);
+        }
+    }
+
+    /// A snapshot while another one is under way to the same peer is dropped: the end of that one is reported.
+    fn send_snapshot(&self, peer: &Arc<Peer>, message: &Message, pinned: Option<&Pinned>) {
+        let Body::Snapshot { meta } = &message.body else { return };
+        let Some(pinned) = pinned.filter(|pinned| pinned.meta == *meta) else {
+            self.inner.report(Report::Snapshot { to: peer.id, ok: false });
+            return;
+        };
+        if peer.begin_snapshot() {
+            let (net, peer) = (Arc::clone(&self.inner), Arc::clone(peer));
+            self.runtime.spawn(bulk::send(net, peer, message.clone(), pinned.clone()));
+        }
+    }
+
+    /// The members to talk to, this one left out. Those that are no longer members are told so when they call.
+    pub fn set_members(&self, cluster: &Cluster) {
+        let mut peers = self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let own = self.inner.identity.member_id;
+        let mut gone: Vec<NodeId> = Vec::new();
+        peers.retain(|id, peer| {
+            let stays = cluster.members.contains_key(id);
+            if !stays {
+                peer.end();
+                gone.push(*id);
+            }
+            stays
+        });
+        lock(&self.removed).extend(gone);
+        for (&id, member) in cluster.members.iter().filter(|(id, _)| **id != own) {
+            let urls: Vec<Url> = member.peer_urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
+            match peers.get(&id) {
+                Some(peer) => peer.set_urls(urls),
+                None => drop(peers.insert(id, self.add(id, urls))),
+            }
+        }
+    }
+
+    fn add(&self, id: NodeId, urls: Vec<Url>) -> Arc<Peer> {
+        let meter = self.inner.metrics.peers.of(self.inner.identity.member_id, id);
+        let peer = Arc::new(Peer::new(id, urls, meter));
+        for which in [LaneKind::Urgent, LaneKind::Append] {
+            self.runtime.spawn(link::run(Arc::clone(&self.inner), Arc::clone(&peer), which));
+        }
+        peer
+    }
+
+    /// Remembers members that were removed before this start: they are told so when they call.
+    pub fn set_removed(&self, ids: impl IntoIterator<Item = NodeId>) {
+        lock(&self.removed).extend(ids);
+    }
+
+    pub(crate) fn is_removed(&self, id: NodeId) -> bool {
+        lock(&self.removed).contains(&id)
+    }
+
+    pub(crate) fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The peers that messages reach.
+    #[must_use]
+    pub fn connected(&self) -> Vec<NodeId> {
+        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        peers.values().filter(|peer| peer.connected_since().is_some()).map(|peer| peer.id).collect()
+    }
+
+    /// Since when messages reach peer `id`.
+    #[must_use]
+    pub fn connected_since(&self, id: NodeId) -> Option<Instant> {
+        self.peer(id)?.connected_since()
+    }
+
+    /// Whether messages have reached peer `id` for at least `least`.
+    #[must_use]
+    pub fn connected_for(&self, id: NodeId, least: Duration) -> bool {
+        self.connected_since(id).is_some_and(|since| clock::now() - since >= least)
+    }
+
+    /// Serves a peer port on the network's own thread, until `stop` becomes true.
+    ///
+    /// # Errors
+    /// The system does not let the port go from one event loop to the other.
+    pub fn serve(&self, listener: Listener, http: Router, stop: watch::Receiver<bool>) -> Result<(), String> {
+        let _inside = self.runtime.enter();
+        let listener = listener.rehome().map_err(|error| format!("cannot hand over a peer port: {error}"))?;
+        let connections = Connections {
+            streams_max: STREAMS_MAX,
+            ping_min: Duration::ZERO,
+            keepalive: (Duration::ZERO, Duration::ZERO),
+        };
+        let protocols = Protocols { grpc: None, http };
+        self.runtime.spawn(serve::serve(listener, protocols, connections, stop));
+        Ok(())
+    }
+
+    /// Ends all connections and the thread.
+    pub fn stop(&self) {
+        let peers =
+            std::mem::take(&mut *self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        peers.values().for_each(|peer| peer.end());
+        self.stop.send_replace(true);
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// HTTP/2 streams that a caller of the plain paths may have open.
+const STREAMS_MAX: u32 = 100;
+
+impl Outlet for Network {
+    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
+        Network::send(self, &messages, pinned.as_ref());
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}

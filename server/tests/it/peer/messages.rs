@@ -1,0 +1,107 @@
+//! Lanes: order, restarts, peers that are slow, dead or of another cluster.
+
+use bytes::Bytes;
+use ketch_raft::{Body, Entry, Message, NodeId};
+
+use super::world::{End, Given, Place, heartbeat};
+
+fn append(from: NodeId, to: NodeId, index: u64, payload: &Bytes) -> Message {
+    let entries = vec![Entry::normal(1, index + 1, payload.clone())];
+    Message { from, to, term: 1, body: Body::Append { index, log_term: 1, entries, commit: 0 } }
+}
+
+/// The rounds of the heartbeats that came, without those that only probe.
+fn rounds(given: &Given) -> Vec<u64> {
+    let rounds = given.messages.iter().filter_map(|message| match message.body {
+        Body::Heartbeat { round, .. } => Some(round),
+        _ => None,
+    });
+    rounds.filter(|round| *round < u64::MAX / 2).collect()
+}
+
+fn indexes(given: &Given) -> Vec<u64> {
+    let indexes = given.messages.iter().filter_map(|message| match message.body {
+        Body::Append { index, .. } => Some(index),
+        _ => None,
+    });
+    indexes.collect()
+}
+
+fn two() -> (Place, Place) {
+    (Place::new(1), Place::new(2))
+}
+
+fn start(a: &Place, b: &Place) -> (End, End) {
+    let (one, two) = (End::start(a), End::start(b));
+    one.knows(&[b]);
+    two.knows(&[a]);
+    one.reaches(&two);
+    (one, two)
+}
+
+#[test]
+fn each_lane_keeps_its_order() {
+    let (a, b) = two();
+    let (one, two) = start(&a, &b);
+    let (small, large) = (Bytes::from(vec![1; 200]), Bytes::from(vec![2; 40_000]));
+    for batch in 0..100_u64 {
+        let messages = (0..8).flat_map(|n| {
+            let index = batch * 8 + n;
+            let payload = if index % 7 == 0 { &large } else { &small };
+            [append(1, 2, index, payload), heartbeat(1, 2, index)]
+        });
+        one.network.send(&messages.collect::<Vec<_>>(), None);
+    }
+    let expected: Vec<u64> = (0..800).collect();
+    two.inbox.until("all messages", |given| {
+        (rounds(given).len() == 800 && indexes(given).len() == 800).then(|| {
+            assert_eq!(rounds(given), expected);
+            assert_eq!(indexes(given), expected);
+        })
+    });
+    one.kill();
+    two.kill();
+}
+
+#[test]
+fn a_peer_that_starts_anew_is_found_again() {
+    let (a, b) = two();
+    let (one, two) = start(&a, &b);
+    two.kill();
+    one.inbox.until("the loss", |given| given.unreachable.contains(&2).then_some(()));
+    let two = End::start(&Place { boot: 2, ..b });
+    two.knows(&[&a]);
+    one.reaches(&two);
+    two.reaches(&one);
+    assert_eq!(one.network.connected(), [2]);
+    assert!(one.network.connected_since(2).is_some());
+    one.kill();
+    two.kill();
+}
+
+#[test]
+fn three_members_hear_each_other() {
+    let places = [Place::new(1), Place::new(2), Place::new(3)];
+    let ends = places.each_ref().map(End::start);
+    for end in &ends {
+        let others: Vec<&Place> = places.iter().filter(|place| place.id != end.id).collect();
+        end.knows(&others);
+    }
+    for from in &ends {
+        for to in ends.iter().filter(|to| to.id != from.id) {
+            from.reaches(to);
+        }
+    }
+    ends.into_iter().for_each(End::kill);
+}
+
+#[test]
+fn a_member_that_was_removed_is_told_so() {
+    let (a, b) = two();
+    let (one, two) = start(&a, &b);
+    two.knows(&[]);
+    one.inbox.until("the bad news", |given| given.removed.then_some(()));
+    assert!(two.network.connected().is_empty());
+    one.kill();
+    two.kill();
+}

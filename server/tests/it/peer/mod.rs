@@ -1,0 +1,4 @@
+//! Networks of members in one process, over real sockets.
+
+mod messages;
+mod world;
