@@ -5,13 +5,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::routing::get;
+use bytes::Bytes;
+use ketch_proto::etcdserverpb::{HashKvRequest, ResponseHeader};
+use tonic::metadata::MetadataMap;
 
 use super::accept;
+use super::ask::{HashAnswer, HashHeader, HashQuestion};
 use super::handshake::{self, CLUSTER};
 use super::network::Network;
 use crate::api::Api;
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+use crate::api::maintenance::hash;
 use crate::state::Shared;
 use crate::{clock, logging, version};
 
@@ -27,9 +34,53 @@ impl Network {
     }
 }
 
+/// What members ask of a member that serves clients.
+pub fn api_routes(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/members/hashkv", get(hash_kv))
+        .route("/downgrade/enabled", get(downgrade_enabled))
+        .with_state(api)
+}
+
 /// What the peer port of a member without peers answers.
 pub fn router(api: Arc<Api>) -> Router {
-    info(Arc::clone(&api.shared))
+    info(Arc::clone(&api.shared)).merge(api_routes(api))
+}
+
+/// The hash of the keys at a revision, for members that compare.
+async fn hash_kv(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    if handshake::number(&headers, &CLUSTER, 16).is_some_and(|id| id != api.shared.cluster_id) {
+        return accept::refuse(StatusCode::PRECONDITION_FAILED, handshake::CLUSTER_MISMATCH);
+    }
+    let Ok(HashQuestion { revision }) = serde_json::from_slice(&body) else {
+        return accept::refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
+    };
+    let Ok(context) = Context::of(&api, &MetadataMap::new()) else {
+        return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no context");
+    };
+    let request = HashKvRequest { revision };
+    let found = match hash::hash_kv(Arc::clone(&api), context, request).await {
+        Ok(found) => found,
+        Err(ApiError::Rpc(error)) => {
+            return accept::refuse(
+                StatusCode::BAD_REQUEST,
+                error.message().trim_start_matches("etcdserver: "),
+            );
+        }
+        Err(error) => return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:?}")),
+    };
+    let ResponseHeader { cluster_id, member_id, revision, raft_term } = found.header.unwrap_or_default();
+    let answer = HashAnswer {
+        header: HashHeader { cluster_id, member_id, revision, raft_term },
+        hash: found.hash,
+        compact_revision: found.compact_revision,
+        hash_revision: found.hash_revision,
+    };
+    json(&api.shared, serde_json::to_vec(&answer).unwrap_or_default())
+}
+
+async fn downgrade_enabled(State(api): State<Arc<Api>>) -> Response<Body> {
+    json(&api.shared, api.shared.cluster().downgrade.enabled.to_string())
 }
 
 fn info(shared: Arc<Shared>) -> Router {

@@ -21,6 +21,7 @@
 //! what does not fit is dropped, as a network may, and raft hears that the peer is unreachable.
 
 mod accept;
+pub mod ask;
 mod bulk;
 pub mod codec;
 mod frame;

@@ -3,7 +3,7 @@
 mod alarm;
 mod defragment;
 mod downgrade;
-mod hash;
+pub mod hash;
 mod leader;
 mod snapshot;
 mod status;
