@@ -256,7 +256,7 @@ pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
         .members
         .iter()
         .map(|member| {
-            let context = Context { member: member.clone(), is_promote: false, request: None };
+            let context = Context::of(member.clone());
             (member.id, Bytes::from(context.to_json()))
         })
         .collect();

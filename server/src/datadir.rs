@@ -34,7 +34,8 @@ const GUARD_TEXT: &str =
     "This directory belongs to ketch, not to etcd. This file keeps etcd from starting in it.\n";
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
-const BOOT: &str = "boot";
+/// The file that counts the starts: where it is, the member was started.
+pub(crate) const BOOT: &str = "boot";
 const LOG: &str = "log";
 const STORE: &str = "store";
 const STORE_2: &str = "store-2";

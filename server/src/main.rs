@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ketch_server::config::{self, Config, Parsed};
+use ketch_server::consensus::shell::Stopped;
 use ketch_server::snapshot::command;
 use ketch_server::{logging, wiring};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,12 +78,22 @@ async fn serve(config: &Config) -> ExitCode {
         _ = interrupt.recv() => return ExitCode::SUCCESS,
     };
     let name = tokio::select! {
-        stopped = running.until_stopped() => return fail(&stopped.0),
+        stopped = running.until_stopped() => return ended(&stopped),
         _ = terminate.recv() => "terminated",
         _ = interrupt.recv() => "interrupt",
     };
     tracing::info!(signal = name, "received signal; shutting down");
     running.stop().await;
+    ExitCode::SUCCESS
+}
+
+/// A member that was removed ends as etcd does: with a warning, and without a fault.
+fn ended(stopped: &Stopped) -> ExitCode {
+    if !stopped.is_removed() {
+        return fail(&stopped.0);
+    }
+    tracing::warn!(error = stopped.0, "server error");
+    tracing::warn!("data-dir used by this member must be removed");
     ExitCode::SUCCESS
 }
 

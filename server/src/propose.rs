@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ketch_proto::etcdserverpb::InternalRaftRequest;
-use ketch_raft::{ChangeError, ConfChange, ConfChangeKind};
+use ketch_raft::{ChangeError, ConfChange, ConfChangeKind, Status};
 use tokio::time::Instant;
 
 use crate::apply::answer::{Answer, ApplyError, Outcome};
@@ -128,6 +128,12 @@ impl Proposer {
             Ok(Err(_closed)) => Err(ProposeError::Stopped),
             Err(_elapsed) => Err(ProposeError::Timeout),
         }
+    }
+
+    /// What an operator sees of raft.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.driver.status()
     }
 
     fn next_id(&self) -> RequestId {

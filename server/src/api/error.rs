@@ -23,6 +23,8 @@ pub enum ApiError {
     UnknownService,
     /// A request asks for an action that nobody knows.
     UnknownMethod,
+    /// A leader did not hand over in time.
+    TransferTimedOut,
     /// Something that this version does not do.
     Unimplemented(String),
 }
@@ -51,6 +53,11 @@ impl From<ApplyError> for ApiError {
             ApplyError::FutureRevision => RpcError::FutureRev,
             ApplyError::NoSpace => RpcError::NoSpace,
             ApplyError::Corrupt => RpcError::Corrupt,
+            ApplyError::MemberNotFound => RpcError::MemberNotFound,
+            ApplyError::MemberExists => RpcError::MemberExist,
+            ApplyError::PeerUrlExists => RpcError::PeerURLExist,
+            ApplyError::MemberNotLearner => RpcError::MemberNotLearner,
+            ApplyError::TooManyLearners => RpcError::TooManyLearners,
         })
     }
 }
@@ -105,6 +112,9 @@ impl fmt::Display for ApiError {
             Self::Store(why) => write!(f, "ketch: the store failed: {why}"),
             Self::UnknownService => f.write_str("unknown service"),
             Self::UnknownMethod => f.write_str("etcdserver: unknown method"),
+            Self::TransferTimedOut => {
+                f.write_str("etcdserver: request timed out, leader transfer took too long")
+            }
             Self::Unimplemented(what) => f.write_str(what),
         }
     }
@@ -117,7 +127,7 @@ impl From<ApiError> for Status {
             ApiError::DeadlineExceeded => Code::DeadlineExceeded,
             ApiError::Store(_) => Code::DataLoss,
             ApiError::UnknownService => Code::NotFound,
-            ApiError::UnknownMethod => Code::Unknown,
+            ApiError::UnknownMethod | ApiError::TransferTimedOut => Code::Unknown,
             ApiError::Unimplemented(_) => Code::Unimplemented,
         };
         Status::new(code, error.to_string())

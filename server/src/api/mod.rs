@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::peer::Network;
 use crate::propose::{ProposeError, Proposer};
 use crate::quota::{self, Quota};
 use crate::read::ReadBarrier;
@@ -37,6 +38,10 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// Learners that the cluster may have (`--max-learners`).
+    pub learners_max: usize,
+    /// Whether changes of members that endanger the quorum are refused (`--strict-reconfig-check`).
+    pub strict_reconfig: bool,
     /// The space quota (`--quota-backend-bytes`).
     pub quota: Quota,
 }
@@ -53,6 +58,8 @@ impl Limits {
 pub struct Api {
     /// The member's published state.
     pub shared: Arc<Shared>,
+    /// The way to the peers.
+    pub network: Arc<Network>,
     /// The way to write.
     pub proposer: Proposer,
     /// The way to read what is agreed.

@@ -4,6 +4,8 @@
 use ketch_mvcc::{KeyValue, Query, View};
 use ketch_proto::etcdserverpb::AlarmMember;
 
+use crate::cluster::Member;
+
 /// The answer of one applied command.
 #[derive(Debug)]
 pub enum Answer {
@@ -20,6 +22,8 @@ pub enum Answer {
     },
     /// Of an alarm request: the alarms asked for.
     Alarm(Vec<AlarmMember>),
+    /// Of a change of members: all of them after it, by id.
+    Members(Vec<Member>),
     /// Of a command that only changes state.
     Done,
 }
@@ -121,6 +125,16 @@ pub enum ApplyError {
     NoSpace,
     /// The alarm `CORRUPT` is raised.
     Corrupt,
+    /// The member named is not one, or was removed.
+    MemberNotFound,
+    /// A member of this id exists.
+    MemberExists,
+    /// Another member has one of the peer URLs.
+    PeerUrlExists,
+    /// Only a learner can be promoted.
+    MemberNotLearner,
+    /// The cluster has as many learners as it may.
+    TooManyLearners,
 }
 
 /// What became of a command.

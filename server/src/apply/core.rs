@@ -215,9 +215,14 @@ impl ApplyCore {
                 Ok(())
             }
             Payload::ConfChange(change) => {
-                self.cluster.change(&mut self.store, change).map_err(refuse)?;
-                self.cluster_changed = true;
-                conf_changes.push(change.clone());
+                let (id, verdict) = self.cluster.change(&mut self.store, change).map_err(refuse)?;
+                if verdict.is_ok() {
+                    self.cluster_changed = true;
+                    conf_changes.push(change.clone());
+                }
+                let members = || Answer::Members(self.cluster.members.values().cloned().collect());
+                let wanted = id.filter(|id| id.member == self.member);
+                answers.extend(wanted.map(|id| Answered { id, outcome: verdict.map(|()| members()) }));
                 Ok(())
             }
         }

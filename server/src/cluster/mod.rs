@@ -53,6 +53,17 @@ pub struct Context {
     /// Who waits for the change to be applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestId>,
+    /// How many learners the cluster may have, as the member that proposed a further one is told by its flags.
+    #[serde(rename = "maxLearners", default, skip_serializing_if = "Option::is_none")]
+    pub max_learners: Option<usize>,
+}
+
+impl Context {
+    /// The context of a change about `member`.
+    #[must_use]
+    pub fn of(member: Member) -> Context {
+        Context { member, is_promote: false, request: None, max_learners: None }
+    }
 }
 
 impl Context {
@@ -84,7 +95,7 @@ mod tests {
             name: String::new(),
             client_urls: Vec::new(),
         };
-        let context = Context { member: member.clone(), is_promote: false, request: None };
+        let context = Context::of(member.clone());
         assert_eq!(context.to_json(), br#"{"id":10,"peerURLs":["http://127.0.0.1:2380"]}"#);
         assert_eq!(Context::from_json(&context.to_json()).unwrap(), context);
         assert_eq!(Member::from_json(&member.to_json()).unwrap(), member);

@@ -8,7 +8,7 @@ use std::net::ToSocketAddrs;
 use super::gotext::quote;
 use super::url::{self, Url};
 use super::{Config, ConfigError};
-use crate::cluster::id;
+use crate::cluster::{Member, id};
 
 /// The first configuration of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Bootstrap {
     pub cluster_id: u64,
     /// The id of this member.
     pub member_id: u64,
-    /// All members, sorted by id. For now exactly one, this member.
+    /// All members, sorted by id.
     pub members: Vec<InitialMember>,
 }
 
@@ -33,44 +33,83 @@ pub struct InitialMember {
 }
 
 impl Config {
-    /// Reads `--initial-cluster` and checks it against `--name` and `--initial-advertise-peer-urls`.
+    /// Reads `--initial-cluster` of a new cluster and checks it against `--name` and `--initial-advertise-peer-urls`.
     ///
     /// Host names are looked up only when the two lists differ in writing.
     ///
     /// # Errors
-    /// In etcd's words; or that several members, or joining a cluster, are not served yet.
+    /// In etcd's words.
     pub fn bootstrap(&self) -> Result<Bootstrap, ConfigError> {
-        let first = self.first_configuration()?;
-        match first.members.len() {
-            1 => Ok(first),
-            members => Err(ConfigError::invalid(format!(
-                "--initial-cluster names {members} members: ketch supports one member only yet"
-            ))),
-        }
+        let clusters = self.listed()?;
+        self.check_advertised(&clusters[&self.name])?;
+        check_duplicates(&clusters)?;
+        Ok(self.members_of(clusters))
     }
 
-    /// The same with any number of members: what a restored snapshot begins with.
+    /// Reads `--initial-cluster` of a member that joins the cluster `cluster_id`, whose members are `existing`: both lists
+    /// must name the same URLs. The ids are those of the cluster.
     ///
     /// # Errors
     /// In etcd's words.
-    pub fn first_configuration(&self) -> Result<Bootstrap, ConfigError> {
+    pub fn joining(&self, cluster_id: u64, existing: &[Member]) -> Result<Bootstrap, ConfigError> {
+        let clusters = self.listed()?;
+        check_duplicates(&clusters)?;
+        let mut listed = self.members_of(clusters).members;
+        let invalid = |why: String| {
+            let found = describe(cluster_id, existing);
+            ConfigError::invalid(format!("error validating peerURLs {found}: {why}"))
+        };
+        if listed.len() != existing.len() {
+            return Err(invalid("member count is unequal".into()));
+        }
+        for member in existing {
+            let mut last = None;
+            let urls = parse_all(&member.peer_urls);
+            let found = listed.iter_mut().find(|listed| match same_addresses(&urls, &listed.peer_urls) {
+                Ok(()) => true,
+                Err(why) => {
+                    last = Some(why);
+                    false
+                }
+            });
+            let Some(found) = found else {
+                let why = last.unwrap_or_else(|| "<nil>".into());
+                let urls = member.peer_urls.join(" ");
+                return Err(invalid(format!(
+                    "PeerURLs: no match found for existing member ({:x}, [{urls}]), last resolver error ({why})",
+                    member.id
+                )));
+            };
+            found.id = member.id;
+        }
+        listed.sort_by_key(|member| member.id);
+        let member_id = listed.iter().find(|member| member.name == self.name).map_or(0, |member| member.id);
+        Ok(Bootstrap { cluster_id, member_id, members: listed })
+    }
+
+    /// The peer URLs of the other members that `--initial-cluster` names, in order.
+    ///
+    /// # Errors
+    /// A list that cannot be read, or that does not name this member.
+    pub fn remote_peer_urls(&self) -> Result<Vec<String>, ConfigError> {
+        let clusters = self.listed()?;
+        let others = clusters.into_iter().filter(|(name, _)| *name != self.name);
+        let mut urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.to_string()).collect();
+        urls.sort();
+        Ok(urls)
+    }
+
+    /// The list as written; this member is in it.
+    fn listed(&self) -> Result<BTreeMap<String, Vec<Url>>, ConfigError> {
         let clusters = parse_cluster(&self.initial_cluster)
             .map_err(|why| ConfigError::invalid(format!("error setting up initial cluster: {why}")))?;
-        let Some(own) = clusters.get(&self.name) else {
-            return Err(ConfigError::invalid(format!(
-                "couldn't find local name {} in the initial cluster configuration",
-                quote(&self.name)
-            )));
-        };
-        if self.join_existing {
-            return Err(ConfigError::invalid(
-                "--initial-cluster-state=existing is not supported by ketch yet: \
-                 it cannot join a cluster, only start a new one",
-            ));
+        if clusters.contains_key(&self.name) {
+            return Ok(clusters);
         }
-        self.check_advertised(own)?;
-        check_duplicates(&clusters)?;
-        Ok(self.members_of(clusters))
+        Err(ConfigError::invalid(format!(
+            "couldn't find local name {} in the initial cluster configuration",
+            quote(&self.name)
+        )))
     }
 
     fn members_of(&self, clusters: BTreeMap<String, Vec<Url>>) -> Bootstrap {
@@ -123,6 +162,30 @@ pub(super) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, St
         urls.sort_by_cached_key(Url::to_string);
     }
     Ok(clusters)
+}
+
+fn parse_all(urls: &[String]) -> Vec<Url> {
+    let mut urls: Vec<Url> = urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
+    urls.sort_by_cached_key(Url::to_string);
+    urls
+}
+
+/// A cluster as etcd writes it into this message.
+fn describe(cluster_id: u64, members: &[Member]) -> String {
+    let members: Vec<String> = members
+        .iter()
+        .map(|member| {
+            format!(
+                "&{{ID:{:x} RaftAttributes:{{PeerURLs:[{}] IsLearner:{}}} Attributes:{{Name:{} ClientURLs:[{}]}}}}",
+                member.id,
+                member.peer_urls.join(" "),
+                member.is_learner,
+                member.name,
+                member.client_urls.join(" ")
+            )
+        })
+        .collect();
+    format!("{{ClusterID:{cluster_id:x} Members:[{}] RemovedMemberIDs:[]}}", members.join(" "))
 }
 
 fn check_duplicates(clusters: &BTreeMap<String, Vec<Url>>) -> Result<(), ConfigError> {

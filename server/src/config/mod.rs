@@ -92,6 +92,12 @@ pub struct Config {
     pub election_timeout: Duration,
     /// `--initial-election-tick-advance`.
     pub initial_election_tick_advance: bool,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub max_learners: usize,
+    /// `--snapshot-catchup-entries`: applied entries that the raft log keeps for followers that are behind.
+    pub snapshot_catchup_entries: u64,
     /// `--pre-vote`.
     pub pre_vote: bool,
     /// `--quota-backend-bytes`: 0 stands for the default, negative for none.

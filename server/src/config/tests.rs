@@ -228,20 +228,60 @@ fn bootstrap_checks_the_list_against_the_member() {
             &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
             "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
         ),
-        (
-            &["--initial-cluster=default=http://localhost:2380,b=http://127.0.0.1:1"],
-            "--initial-cluster names 2 members: ketch supports one member only yet",
-        ),
-        (
-            &["--initial-cluster-state=existing"],
-            "--initial-cluster-state=existing is not supported by ketch yet",
-        ),
     ] {
         let message = of(args).unwrap_err();
         assert!(message.starts_with(start), "{args:?}: {message}");
     }
     // The same address in two spellings is the same address.
     of(&["--initial-cluster=default=http://127.0.0.1:2380"]).unwrap();
+}
+
+/// Ids as etcd 3.7.1 prints them for these flags.
+#[test]
+fn three_members_have_the_ids_that_etcd_gives_them() {
+    let list =
+        "--initial-cluster=m1=http://127.0.0.1:23801,m2=http://127.0.0.1:23802,m3=http://127.0.0.1:23803";
+    let first = run(&["--name=m2", "--initial-advertise-peer-urls=http://127.0.0.1:23802", list]);
+    let first = first.bootstrap().unwrap();
+    let ids: Vec<(&str, u64)> = first.members.iter().map(|member| (&*member.name, member.id)).collect();
+    assert_eq!(first.member_id, ids.iter().find(|(name, _)| *name == "m2").unwrap().1);
+    assert_eq!((first.cluster_id, &ids[..]), (IDS.0, &IDS.1[..]));
+}
+
+const IDS: (u64, [(&str, u64); 3]) = (
+    17_300_438_976_491_492_131,
+    [("m2", 185_828_541_645_115_251), ("m3", 3_990_370_604_368_066_554), ("m1", 13_668_033_151_171_901_709)],
+);
+
+#[test]
+fn a_member_that_joins_takes_its_id_from_the_cluster() {
+    let member = |id: u64, port: u16| crate::cluster::Member {
+        id,
+        peer_urls: vec![format!("http://127.0.0.1:{port}")],
+        is_learner: false,
+        name: String::new(),
+        client_urls: Vec::new(),
+    };
+    let config = run(&[
+        "--name=b",
+        "--initial-cluster-state=existing",
+        "--initial-cluster=a=http://127.0.0.1:1,b=http://127.0.0.1:2",
+    ]);
+    assert_eq!(config.remote_peer_urls().unwrap(), ["http://127.0.0.1:1"]);
+    let joined = config.joining(7, &[member(9, 1), member(5, 2)]).unwrap();
+    assert_eq!((joined.cluster_id, joined.member_id), (7, 5));
+    assert_eq!(joined.members.iter().map(|member| member.id).collect::<Vec<_>>(), [5, 9]);
+    let refused = |existing: &[crate::cluster::Member]| config.joining(7, existing).unwrap_err().to_string();
+    assert_eq!(
+        refused(&[member(9, 1)]),
+        "error validating peerURLs {ClusterID:7 Members:[&{ID:9 RaftAttributes:{PeerURLs:[http://127.0.0.1:1] \
+         IsLearner:false} Attributes:{Name: ClientURLs:[]}}] RemovedMemberIDs:[]}: member count is unequal"
+    );
+    let other = refused(&[member(9, 1), member(5, 3)]);
+    assert!(
+        other.contains("PeerURLs: no match found for existing member (5, [http://127.0.0.1:3])"),
+        "{other}"
+    );
 }
 
 #[test]

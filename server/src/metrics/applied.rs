@@ -40,7 +40,7 @@ impl Metrics {
                 Answer::Put(_) => done.puts = 1,
                 Answer::Delete(answer) => done.deleted = answer.deleted.unsigned_abs(),
                 Answer::Txn(answer) => done.txn(answer),
-                Answer::Compact { .. } | Answer::Alarm(_) | Answer::Done => continue,
+                Answer::Compact { .. } | Answer::Alarm(_) | Answer::Members(_) | Answer::Done => continue,
             }
             txns += u64::from(done.puts + done.deleted + done.ranges > 1);
             total.puts += done.puts;

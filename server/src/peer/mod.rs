@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use ketch_raft::{Message, NodeId};
 
-pub use http::router;
+pub use http::{api_routes, router};
 pub use network::Network;
 
 use crate::metrics::Metrics;

@@ -278,6 +278,10 @@ impl Outlet for Network {
     fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
         Network::send(self, &messages, pinned.as_ref());
     }
+
+    fn members(&self, cluster: &Cluster) {
+        self.set_members(cluster);
+    }
 }
 
 impl Drop for Network {

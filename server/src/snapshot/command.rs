@@ -192,7 +192,7 @@ fn founding(line: &Line, name: &str) -> Result<Founding, String> {
     if let Some(token) = line.value("initial-cluster-token") {
         config.initial_cluster_token = token.to_owned();
     }
-    let first = config.first_configuration().map_err(|error| {
+    let first = config.bootstrap().map_err(|error| {
         let why = error.message();
         why.strip_prefix("error setting up initial cluster: ").unwrap_or(why).to_owned()
     })?;

@@ -30,6 +30,7 @@ use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
 use crate::http::HttpState;
 use crate::metrics::Metrics;
+use crate::peer::Network;
 use crate::probe::{MemberProbe, refresh_on_scrape};
 use crate::propose::Proposer;
 use crate::publish;
@@ -37,8 +38,9 @@ use crate::quota::Quota;
 use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
-use crate::{compactor, http, versions};
+use crate::{compactor, http, peer, versions};
 
+mod network;
 mod open;
 mod threads;
 
@@ -53,6 +55,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// A running member.
 pub struct Running {
     driver: Arc<Driver>,
+    network: Arc<Network>,
     streams: Arc<OpenStreams>,
     listeners: JoinSet<()>,
     stop_listeners: watch::Sender<bool>,
@@ -71,8 +74,9 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let clients = listen_all(&config.listen_client_urls).await?;
     let peers = listen_all(&config.listen_peer_urls).await?;
     let probes = listen_all(&config.listen_metrics_urls).await?;
-    let opened = open::open(config)?;
-    let Opened { identity, boot, core, log, applier, staging, dir, .. } = opened;
+    let remote = open::ask_peers(config).await?;
+    let opened = open::open(config, remote)?;
+    let Opened { identity, boot, core, log, applier, staging, dir, peers: told, .. } = opened;
 
     let metrics = Arc::new(Metrics::new());
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
@@ -84,14 +88,20 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = threads::start(&driver, &watches, config, &stop_threads)?;
 
+    let (stop_listeners, stop) = watch::channel(false);
+    let network = network::start(config, identity, boot, &driver, &metrics, &told)?;
+
     let api = Arc::new(Api {
         shared: Arc::clone(&shared),
+        network: Arc::clone(&network),
         proposer: Proposer::new(Arc::clone(&driver), identity.member_id, boot, config.max_request_bytes),
         barrier: ReadBarrier::new(Arc::clone(&driver)),
         limits: Limits {
             txn_ops_max: config.max_txn_ops,
             request_bytes_max: config.max_request_bytes,
             request_timeout: config.request_timeout(),
+            learners_max: config.max_learners,
+            strict_reconfig: config.strict_reconfig_check,
             quota: Quota::of_flag(config.quota_backend_bytes),
         },
         metrics: Arc::clone(&metrics),
@@ -103,9 +113,12 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     api.limits.quota.log();
     metrics.quota_bytes.set(api.limits.quota.bytes());
     refresh_on_scrape(&metrics, &driver, watches.hub().clone());
+    for listener in peers {
+        let routes = network.router(Arc::clone(&shared)).merge(peer::api_routes(Arc::clone(&api)));
+        network.serve(listener, routes, stop.clone())?;
+    }
     publish::until_ready(&api, &config.name, &config.advertise_client_urls).await?;
 
-    let (stop_listeners, stop) = watch::channel(false);
     let connections = Connections {
         streams_max: config.max_concurrent_streams,
         ping_min: config.grpc_keepalive_min_time,
@@ -119,8 +132,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     };
     let full = Protocols { grpc: Some(Arc::clone(&api)), http: http::client_router(state.clone()) };
     let metrics_only = Protocols { grpc: None, http: http::metrics_router(state) };
-    let peer_info = Protocols { grpc: None, http: crate::peer::router(Arc::clone(&api)) };
-    for (opened, protocols) in [(clients, full), (peers, peer_info), (probes, metrics_only)] {
+    for (opened, protocols) in [(clients, full), (probes, metrics_only)] {
         for listener in opened {
             listeners.spawn(serve::serve(listener, protocols.clone(), connections.clone(), stop.clone()));
         }
@@ -132,7 +144,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     listeners.spawn(versions::watch(Arc::clone(&api), stop.clone()));
     listeners.spawn(streams::watch_leader(Arc::clone(&api), config.election_timeout, stop));
     let streams = Arc::clone(&api.streams);
-    Ok(Running { driver, streams, listeners, stop_listeners, stop_threads, threads, _dir: dir })
+    Ok(Running { driver, network, streams, listeners, stop_listeners, stop_threads, threads, _dir: dir })
 }
 
 impl Running {
@@ -157,6 +169,7 @@ impl Running {
         let _late = tokio::time::timeout(DRAIN, drained).await;
         self.driver.stop(Stopped("the member was asked to stop".into()));
         self.stop_threads.store(true, Ordering::SeqCst);
+        self.network.stop();
         for thread in self.threads.drain(..) {
             thread.thread().unpark();
             let _ended = thread.join();

@@ -25,7 +25,8 @@ pub(super) fn start(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
-    let upkeep = Upkeep::new(Arc::clone(driver), config.snapshot_count, KEEP_ENTRIES, reserve);
+    let upkeep =
+        Upkeep::new(Arc::clone(driver), config.snapshot_count, config.snapshot_catchup_entries, reserve);
     let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));
     let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
     let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
@@ -38,9 +39,6 @@ pub(super) fn start(
         spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,
     ])
 }
-
-/// Entries that stay in the raft log once they are durable in the store (etcd's default).
-const KEEP_ENTRIES: u64 = 5000;
 
 fn tick(driver: &Driver, interval: Duration, stop: &AtomicBool) {
     let mut next = Instant::now() + interval;

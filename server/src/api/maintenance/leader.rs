@@ -8,12 +8,12 @@ use ketch_proto::rpc_error::RpcError;
 use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
+use crate::propose::ProposeError;
 
-/// `Maintenance.MoveLeader`. Only the leader can, only to a voting member; to itself there is nothing to do, and a
-/// cluster of one has nobody else.
+/// `Maintenance.MoveLeader`. Only the leader can, only to a voting member; to itself there is nothing to do.
 pub async fn move_leader(
     api: Arc<Api>,
-    _context: Context,
+    context: Context,
     request: MoveLeaderRequest,
 ) -> Result<MoveLeaderResponse, ApiError> {
     let own = api.shared.member_id;
@@ -21,10 +21,14 @@ pub async fn move_leader(
         return Err(RpcError::NotLeader.into());
     }
     match api.shared.cluster().members.get(&request.target_id) {
-        Some(member) if !member.is_learner && member.id == own => Ok(MoveLeaderResponse { header: None }),
-        Some(member) if !member.is_learner => Err(ApiError::Unimplemented(
-            "ketch: Maintenance.MoveLeader to another member is not implemented in this version".into(),
-        )),
-        _ => Err(RpcError::BadLeaderTransferee.into()),
+        Some(member) if !member.is_learner => {}
+        _ => return Err(RpcError::BadLeaderTransferee.into()),
     }
+    if request.target_id != own {
+        api.proposer.transfer(request.target_id, context.deadline).await.map_err(|error| match error {
+            ProposeError::Timeout => ApiError::TransferTimedOut,
+            other => ApiError::from(other),
+        })?;
+    }
+    Ok(MoveLeaderResponse { header: None })
 }

@@ -166,7 +166,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Clustering,
-        Status::NoEffect("membership cannot be changed yet"),
+        Status::Works,
         "strict-reconfig-check",
         Kind::Bool,
         "true",

@@ -30,7 +30,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NoEffect("there are no followers yet"),
+        Status::Works,
         "snapshot-catchup-entries",
         Kind::Unsigned,
         "5000",

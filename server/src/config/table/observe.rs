@@ -165,14 +165,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "5s",
         "time between two looks at a downgrade",
     ),
-    row(
-        Group::Features,
-        Status::NoEffect("membership cannot be changed yet"),
-        "max-learners",
-        Kind::Signed,
-        "1",
-        "most learners in the cluster",
-    ),
+    row(Group::Features, Status::Works, "max-learners", Kind::Signed, "1", "most learners in the cluster"),
     row(
         Group::Features,
         Status::NoEffect("the store gives space back by itself"),

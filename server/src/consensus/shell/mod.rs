@@ -57,6 +57,23 @@ use queue::{Queue, Sleeper, try_lock};
 #[derive(Debug, Clone)]
 pub struct Stopped(pub String);
 
+impl Stopped {
+    /// The member is one no more.
+    #[must_use]
+    pub fn removed() -> Stopped {
+        Stopped(REMOVED.to_owned())
+    }
+
+    /// Whether it was removed rather than broken.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.0 == REMOVED
+    }
+}
+
+/// etcd's words.
+const REMOVED: &str = "the member has been permanently removed from the cluster";
+
 /// The driver of one member: its three stations and those who wait for them.
 pub struct Driver {
     inbox: Queue<Input>,
@@ -85,6 +102,8 @@ pub struct Driver {
     fetch_thread: Sleeper,
     stopping: AtomicBool,
     ticks: AtomicU64,
+    /// The tick at which the member stops because it was removed.
+    last_tick: AtomicU64,
     /// The tick at which the log began what it is at.
     log_busy_since: AtomicU64,
     /// A disk that hangs for so many ticks costs the member its leadership.
@@ -139,6 +158,7 @@ impl Driver {
             fetch_thread: Sleeper::default(),
             stopping: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
+            last_tick: AtomicU64::new(u64::MAX),
             log_busy_since: AtomicU64::new(peers::NOT_BUSY),
             stall_ticks: u64::from(STALL_TICKS),
             slow_apply: Duration::MAX,
@@ -201,6 +221,7 @@ impl Driver {
     /// Lets one heartbeat interval go by. Never waits for a disk.
     pub fn tick(&self) {
         self.mind_the_disk();
+        self.mind_the_removal();
         self.inbox.push(Input::Tick);
         self.run_consensus();
         self.wake_if_busy();
@@ -419,6 +440,7 @@ impl Driver {
                 self.shared.set_used_bytes(applier.store().logical_bytes());
                 if applier.take_cluster_changed() {
                     self.shared.set_cluster(applier.cluster().clone(), applier.alarms());
+                    self.note_members(applier.cluster());
                 }
                 self.inbox.extend(inputs.into_iter());
                 answers

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use ketch_raft::{Body, Message, NodeId, Status};
 
 use super::queue::try_lock;
-use super::{Driver, Input};
+use super::{Driver, Input, Stopped};
+use crate::apply::cluster::Cluster;
 use crate::staging::{Pinned, Staging};
 use crate::sync::lock;
 
@@ -14,6 +15,9 @@ use crate::sync::lock;
 pub trait Outlet: Send + Sync {
     /// Sends `messages`, in order for each peer. One with a snapshot goes with the content of `pinned`.
     fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>);
+
+    /// The members changed.
+    fn members(&self, cluster: &Cluster);
 }
 
 impl Driver {
@@ -75,6 +79,26 @@ impl Driver {
         fit.max_by_key(|(_, progress)| progress.match_index).map(|&(peer, _)| peer)
     }
 
+    /// Tells everybody of the members as they are now.
+    pub(super) fn note_members(&self, cluster: &Cluster) {
+        let own = self.shared.member_id;
+        // A member that joins learns of the members one by one; until it is among them, it was told better.
+        if let Some(outlet) = self.outlet.get().filter(|_| cluster.members.contains_key(&own)) {
+            outlet.members(cluster);
+        }
+        if cluster.removed.contains(&own) {
+            let last = self.ticks.load(Ordering::Relaxed) + REMOVED_TICKS;
+            self.last_tick.fetch_min(last, Ordering::Relaxed);
+        }
+    }
+
+    /// A member that was removed stops, after a moment in which others learn of it.
+    pub(super) fn mind_the_removal(&self) {
+        if self.ticks.load(Ordering::Relaxed) >= self.last_tick.load(Ordering::Relaxed) {
+            self.stop(Stopped::removed());
+        }
+    }
+
     /// A leader whose disk hangs longer than an election timeout hands leadership over: its followers can go on without
     /// it, its clients cannot go on with it.
     pub(super) fn mind_the_disk(&self) {
@@ -99,6 +123,9 @@ impl Driver {
         self.log_busy_since.store(since, Ordering::Relaxed);
     }
 }
+
+/// So many ticks a member lives on after its removal.
+const REMOVED_TICKS: u64 = 10;
 
 /// The log's disk has nothing to do.
 pub(super) const NOT_BUSY: u64 = u64::MAX;

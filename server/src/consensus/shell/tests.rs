@@ -33,6 +33,8 @@ struct Wire {
 }
 
 impl Outlet for Wire {
+    fn members(&self, _cluster: &crate::apply::cluster::Cluster) {}
+
     fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
         let cut = lock(&self.cut).clone();
         for message in messages {

@@ -53,7 +53,7 @@ fn history(puts: u64) -> ApplyCore {
         .iter()
         .map(|member| {
             let member = crate::cluster::Member { id: 7, name: "lost".into(), ..member.clone() };
-            (7, Bytes::from(Context { member, is_promote: false, request: None }.to_json()))
+            (7, Bytes::from(Context::of(member).to_json()))
         })
         .collect();
     let (_, mut entries) = ketch_raft::bootstrap(&peers);
