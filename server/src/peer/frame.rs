@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Done = 7,
     /// The receiver does not take the snapshot; why, in words.
     Refused = 8,
+    /// The receiver is taking in another snapshot, or this one over an earlier connection.
+    Busy = 9,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             6 => Kind::Taken,
             7 => Kind::Done,
             8 => Kind::Refused,
+            9 => Kind::Busy,
             _ => return None,
         })
     }

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::frame::{self, Kind};
 use super::handshake::{self, CLUSTER_MISMATCH, DialError, INCOMPATIBLE_VERSION, Opened};
 use super::lane::{self, Lane};
 use super::network::{Inner, Report};
 use super::table::{LaneKind, Peer, Wish};
-use super::{PING_EVERY, QUIET_MAX, stream::Stream};
-use crate::clock;
+use super::{PING_EVERY, QUIET_TICKS_MAX, stream::Stream};
 
 /// The pauses between attempts to connect, doubling from the first to the longest.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
@@ -90,9 +89,8 @@ pub(super) async fn run(net: Arc<Inner>, peer: Arc<Peer>, which: LaneKind) {
     while !wishes.borrow_and_update().unwanted {
         match dial(&net, &peer, which, attempt).await {
             Ok(opened) => {
-                backoff.reset();
                 complained.clear();
-                let ended = connected(&net, &peer, which, lane, opened).await;
+                let ended = connected(&net, &peer, which, lane, opened, &mut backoff).await;
                 tracing::info!(peer = %format_args!("{:x}", peer.id), lane = which.name(), %ended, "lost the connection to a peer");
             }
             Err(error) => {
@@ -144,7 +142,14 @@ fn complain(net: &Inner, peer: &Peer, error: &DialError, last: &mut String) {
     *last = text;
 }
 
-async fn connected(net: &Inner, peer: &Peer, which: LaneKind, lane: &Lane, opened: Opened) -> Ended {
+async fn connected(
+    net: &Inner,
+    peer: &Peer,
+    which: LaneKind,
+    lane: &Lane,
+    opened: Opened,
+    backoff: &mut Backoff,
+) -> Ended {
     let Opened { stream, early, boot } = opened;
     let stream = Arc::new(stream);
     if lane.connect(Arc::clone(&stream)) {
@@ -152,7 +157,7 @@ async fn connected(net: &Inner, peer: &Peer, which: LaneKind, lane: &Lane, opene
         net.report(Report::Unreachable(peer.id));
     }
     peer.set_connected(which, true);
-    let ended = hold(net, peer, lane, &stream, early, boot).await;
+    let ended = hold(net, peer, lane, &stream, early, boot, backoff).await;
     peer.set_connected(which, false);
     lane.disconnect();
     net.report(Report::Unreachable(peer.id));
@@ -166,11 +171,12 @@ async fn hold(
     stream: &Stream,
     mut buffer: BytesMut,
     boot: u64,
+    backoff: &mut Backoff,
 ) -> Ended {
     let mut wishes = peer.wishes();
     let mut ticks = tokio::time::interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sign = Sign { at: clock::now(), written: 0 };
+    let mut sign = Sign::default();
     loop {
         let (stuck, written, broken) = lane.link_state();
         if let Some(kind) = broken {
@@ -191,14 +197,13 @@ async fn hold(
                 }
                 match pongs(net, peer, &mut buffer) {
                     Ok(0) => {}
-                    Ok(_) => sign.at = clock::now(),
+                    Ok(_) => sign.heard(backoff),
                     Err(ended) => return ended,
                 }
             }
             () = lane.wake.notified() => {}
             _ = ticks.tick() => {
-                // A peer that takes bytes lives, however slowly.
-                if sign.is_old(written) {
+                if sign.is_missing(written) {
                     return Ended::Silent;
                 }
                 lane.ping(net.since_start());
@@ -221,20 +226,28 @@ fn over(wishes: &watch::Receiver<Wish>, boot: u64) -> Option<Ended> {
     }
 }
 
-/// When the peer last showed that it lives.
+/// Whether the peer shows that it lives. Counted in ticks: a pause of this member is not the peer's silence.
+#[derive(Default)]
 struct Sign {
-    at: Instant,
+    quiet_ticks: u32,
     written: u64,
 }
 
 impl Sign {
-    fn is_old(&mut self, written: u64) -> bool {
-        let now = clock::now();
+    /// The peer has answered: the connection works.
+    fn heard(&mut self, backoff: &mut Backoff) {
+        self.quiet_ticks = 0;
+        backoff.reset();
+    }
+
+    /// Counts a tick. A peer that takes bytes lives, however slowly.
+    fn is_missing(&mut self, written: u64) -> bool {
         if written > self.written + PING_BYTES {
-            self.at = now;
+            self.quiet_ticks = 0;
         }
         self.written = written;
-        now - self.at > QUIET_MAX
+        self.quiet_ticks += 1;
+        self.quiet_ticks > QUIET_TICKS_MAX
     }
 }
 

@@ -46,7 +46,9 @@ use crate::staging::Staging;
 
 /// How often a peer is asked for a sign of life, on each lane.
 const PING_EVERY: Duration = Duration::from_millis(1500);
-/// A peer that is silent for so long is taken for dead, as in etcd.
+/// A peer that leaves so many questions in a row without answer is taken for dead; etcd waits 5 s.
+const QUIET_TICKS_MAX: u32 = 3;
+/// A connection from a peer on which nothing comes for so long is closed: pings come more often.
 const QUIET_MAX: Duration = Duration::from_secs(5);
 
 /// What comes from the peers. Called on the network's thread, never from inside [`Network::send`]; must not block.

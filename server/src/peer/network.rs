@@ -1,7 +1,7 @@
 //! The network of one member: its peers, the thread they are served on, and what is told to raft.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Network {
     /// Sends `messages`, in order for each peer and lane. Never waits: what a lane has no room for is dropped, and raft
     /// told so once until the lane is fine again.
     pub fn send(&self, messages: &[Message], pinned: Option<&Pinned>) {
-        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         // Which lanes have something to write: peers are few.
         let mut touched: Vec<(&Arc<Peer>, LaneKind)> = Vec::new();
         for message in messages {
@@ -178,21 +178,13 @@ impl Network {
         }
     }
 
-    /// The members to talk to, this one left out. Those that are no longer members are told so when they call.
+    /// The members to talk to; this one is left out. A peer that `cluster` does not name stays until it is
+    /// [removed](Self::set_removed): a member that catches up learns of the others one by one, and was told of them before.
     pub fn set_members(&self, cluster: &Cluster) {
-        let mut peers = self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let own = self.inner.identity.member_id;
-        let mut gone: Vec<NodeId> = Vec::new();
-        peers.retain(|id, peer| {
-            let stays = cluster.members.contains_key(id);
-            if !stays {
-                peer.end();
-                gone.push(*id);
-            }
-            stays
-        });
-        lock(&self.removed).extend(gone);
-        for (&id, member) in cluster.members.iter().filter(|(id, _)| **id != own) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = lock(&self.removed).clone();
+        for (&id, member) in cluster.members.iter().filter(|(id, _)| **id != own && !removed.contains(id)) {
             let urls: Vec<Url> = member.peer_urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
             match peers.get(&id) {
                 Some(peer) => peer.set_urls(urls),
@@ -210,9 +202,16 @@ impl Network {
         peer
     }
 
-    /// Remembers members that were removed before this start: they are told so when they call.
+    /// Members that were removed from the cluster: nothing is sent to them any more, and they are told so when they
+    /// call.
     pub fn set_removed(&self, ids: impl IntoIterator<Item = NodeId>) {
-        lock(&self.removed).extend(ids);
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            if let Some(peer) = peers.remove(&id) {
+                peer.end();
+            }
+            lock(&self.removed).insert(id);
+        }
     }
 
     pub(crate) fn is_removed(&self, id: NodeId) -> bool {
@@ -220,13 +219,13 @@ impl Network {
     }
 
     pub(crate) fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
-        self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned()
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// The peers that messages reach.
     #[must_use]
     pub fn connected(&self) -> Vec<NodeId> {
-        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         peers.values().filter(|peer| peer.connected_since().is_some()).map(|peer| peer.id).collect()
     }
 
@@ -261,8 +260,7 @@ impl Network {
 
     /// Ends all connections and the thread.
     pub fn stop(&self) {
-        let peers =
-            std::mem::take(&mut *self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let peers = std::mem::take(&mut *self.peers.write().unwrap_or_else(PoisonError::into_inner));
         peers.values().for_each(|peer| peer.end());
         self.stop.send_replace(true);
         if let Some(thread) = lock(&self.thread).take() {

@@ -20,7 +20,7 @@ use crate::peer::handshake::Caller;
 use crate::peer::network::Inner;
 use crate::peer::table::Peer;
 use crate::peer::{PING_EVERY, codec};
-use crate::staging::Staging;
+use crate::staging::{StageError, Staging};
 
 /// Chunks that wait for the disk.
 const WAITING_MAX: usize = 2;
@@ -31,6 +31,7 @@ enum Progress {
     Taken(u64),
     Done,
     Refused(String),
+    Busy,
 }
 
 /// Takes in one snapshot and gives its message to raft.
@@ -81,6 +82,7 @@ fn stage(
     let say = |what| drop(progress.send(what));
     let mut incoming = match staging.begin(meta) {
         Ok(incoming) => incoming,
+        Err(StageError::Busy) => return say(Progress::Busy),
         Err(error) => return say(Progress::Refused(error.to_string())),
     };
     say(Progress::Begun(incoming.cursor()));
@@ -153,6 +155,10 @@ impl Receiver<'_> {
                     Some(Progress::Refused(why)) => {
                         tracing::warn!(why, "refused a snapshot");
                         self.say(Kind::Refused, why.as_bytes()).await?;
+                        return Ok(false);
+                    }
+                    Some(Progress::Busy) => {
+                        self.say(Kind::Busy, b"").await?;
                         return Ok(false);
                     }
                     None => return Ok(false),

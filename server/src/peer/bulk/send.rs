@@ -25,6 +25,9 @@ use crate::staging::Pinned;
 /// Pause before a transfer that was cut off goes on.
 const RESUME_AFTER: Duration = Duration::from_millis(100);
 
+/// Attempts to go on that bring nothing, before the transfer is given up.
+const FRUITLESS_MAX: usize = 20;
+
 /// Why a snapshot did not arrive.
 #[derive(Debug)]
 enum SendError {
@@ -33,6 +36,8 @@ enum SendError {
     Frame(FrameError),
     /// The receiver says why.
     Refused(String),
+    /// The receiver is taking in another one, or has not noticed yet that this one was cut off.
+    Busy,
     /// A frame that makes no sense here.
     Unexpected(Kind),
     /// The own store cannot be read.
@@ -40,6 +45,13 @@ enum SendError {
     /// The receiver is no member any more.
     Unwanted,
     Silent,
+}
+
+impl SendError {
+    /// Whether another attempt may go better.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Dial(_) | Self::Silent | Self::Busy)
+    }
 }
 
 impl From<io::Error> for SendError {
@@ -61,6 +73,7 @@ impl fmt::Display for SendError {
             Self::Io(error) => error.fmt(f),
             Self::Frame(error) => error.fmt(f),
             Self::Refused(why) => f.write_str(why),
+            Self::Busy => f.write_str("the receiver is busy"),
             Self::Unexpected(kind) => write!(f, "unexpected frame {kind:?}"),
             Self::Export(fault) => write!(f, "the store cannot be read: {fault}"),
             Self::Unwanted => f.write_str("the receiver is no member any more"),
@@ -95,15 +108,20 @@ pub(in crate::peer) async fn send(net: Arc<Inner>, peer: Arc<Peer>, message: Mes
 }
 
 async fn attempts(net: &Inner, peer: &Peer, message: &Message, pinned: &Pinned) -> Result<(), SendError> {
-    for attempt in 0.. {
+    // A transfer that has not begun has nothing to resume: raft asks again when it is time.
+    let (mut begun, mut fruitless) = (false, 0);
+    loop {
         let mut sent = 0;
-        let outcome = transfer(net, peer, message, pinned, attempt, &mut sent).await;
+        let outcome = transfer(net, peer, message, pinned, fruitless, &mut sent).await;
+        begun |= sent > 0;
+        fruitless = if sent > 0 { 0 } else { fruitless + 1 };
         match outcome {
-            Err(SendError::Io(_) | SendError::Silent) if sent > 0 => tokio::time::sleep(RESUME_AFTER).await,
+            Err(error) if begun && fruitless <= FRUITLESS_MAX && error.is_passing() => {
+                tokio::time::sleep(RESUME_AFTER).await;
+            }
             other => return other,
         }
     }
-    Ok(())
 }
 
 async fn transfer(
@@ -203,6 +221,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
                 }
                 (Kind::Taken, _) => {}
                 (Kind::Refused, why) => return Err(refused(&why)),
+                (Kind::Busy, _) => return Err(SendError::Busy),
                 (kind, _) => return Err(SendError::Unexpected(kind)),
             }
         }

@@ -1,4 +1,6 @@
 //! Networks of members in one process, over real sockets.
 
+mod hostile;
 mod messages;
+mod snapshots;
 mod world;

@@ -76,7 +76,6 @@ impl Inlet for Inbox {
 /// A member's network and where it was bound.
 pub(crate) struct End {
     pub(crate) id: NodeId,
-    pub(crate) url: String,
     pub(crate) network: Arc<Network>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
@@ -135,8 +134,7 @@ impl End {
             let _inside = runtime.enter();
             network.serve(listener, router, stopped).unwrap();
         }
-        let url = place.url.clone();
-        End { id: place.id, url, network, inbox, metrics, staging, stop, runtime, dir }
+        End { id: place.id, network, inbox, metrics, staging, stop, runtime, dir }
     }
 
     /// The connection of this end is gone, as if its process had been killed.
