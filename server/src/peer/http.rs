@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use ketch_proto::etcdserverpb::{HashKvRequest, ResponseHeader};
+use ketch_proto::rpc_error::RpcError;
 use tonic::metadata::MetadataMap;
 
 use super::accept;
@@ -16,6 +17,7 @@ use super::ask::{HashAnswer, HashHeader, HashQuestion};
 use super::handshake::{self, CLUSTER};
 use super::network::Network;
 use crate::api::Api;
+use crate::api::cluster;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::maintenance::hash;
@@ -38,6 +40,7 @@ impl Network {
 pub fn api_routes(api: Arc<Api>) -> Router {
     Router::new()
         .route("/members/hashkv", get(hash_kv))
+        .route("/members/promote/{id}", post(promote))
         .route("/downgrade/enabled", get(downgrade_enabled))
         .with_state(api)
 }
@@ -77,6 +80,25 @@ async fn hash_kv(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
         hash_revision: found.hash_revision,
     };
     json(&api.shared, serde_json::to_vec(&answer).unwrap_or_default())
+}
+
+/// Makes a learner a voter, for a member that was asked to and does not lead. Answers the members afterwards.
+async fn promote(State(api): State<Arc<Api>>, Path(id): Path<u64>) -> Response<Body> {
+    let Ok(context) = Context::of(&api, &MetadataMap::new()) else {
+        return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no context");
+    };
+    let error = match cluster::promote_here(&api, &context, id).await {
+        Ok(_members) => return members(State(Arc::clone(&api.shared))).await,
+        Err(ApiError::Rpc(error)) => error,
+        Err(error) => return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:?}")),
+    };
+    let status = match error {
+        RpcError::MemberNotFound => StatusCode::NOT_FOUND,
+        RpcError::MemberNotLearner | RpcError::LearnerNotReady => StatusCode::PRECONDITION_FAILED,
+        RpcError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    accept::refuse(status, error.message())
 }
 
 async fn downgrade_enabled(State(api): State<Arc<Api>>) -> Response<Body> {

@@ -178,9 +178,10 @@ impl Network {
         }
     }
 
-    /// The members to talk to; this one is left out. A peer that `cluster` does not name stays until it is
-    /// [removed](Self::set_removed): a member that catches up learns of the others one by one, and was told of them before.
+    /// The members to talk to; this one is left out. A peer that `cluster` does not name stays until it is among the
+    /// removed: a member that catches up learns of the others one by one, and was told of them before.
     pub fn set_members(&self, cluster: &Cluster) {
+        self.set_removed(&cluster.removed);
         let own = self.inner.identity.member_id;
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let removed = lock(&self.removed).clone();
@@ -202,16 +203,11 @@ impl Network {
         peer
     }
 
-    /// Members that were removed from the cluster: nothing is sent to them any more, and they are told so when they
-    /// call.
-    pub fn set_removed(&self, ids: impl IntoIterator<Item = NodeId>) {
+    /// Nothing is sent to removed members any more, and they are told so when they call.
+    fn set_removed(&self, ids: &BTreeSet<NodeId>) {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            if let Some(peer) = peers.remove(&id) {
-                peer.end();
-            }
-            lock(&self.removed).insert(id);
-        }
+        ids.iter().filter_map(|id| peers.remove(id)).for_each(|peer| peer.end());
+        lock(&self.removed).extend(ids);
     }
 
     pub(crate) fn is_removed(&self, id: NodeId) -> bool {

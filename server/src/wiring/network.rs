@@ -67,7 +67,6 @@ pub(super) fn start(
     };
     let network = Network::start(options, Arc::new(IntoDriver(Arc::downgrade(driver))))?;
     let known = driver.shared().cluster();
-    network.set_removed(known.removed.iter().copied());
     if known.members.is_empty() {
         let members = peers.iter().map(|member| (member.id, member.clone())).collect();
         network.set_members(&Cluster { members, ..Cluster::default() });

@@ -142,7 +142,7 @@ fn a_caller_of_another_cluster_is_refused() {
     refused(9, "c1", "urgent", "404");
     refused(1, "c1", "nothing", "404");
     refused(1, "c1", "append", "101");
-    two.network.set_removed([1]);
+    two.forgets(1);
     refused(1, "c1", "append", "410");
     two.kill();
 }

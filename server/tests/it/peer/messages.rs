@@ -99,7 +99,7 @@ fn three_members_hear_each_other() {
 fn a_member_that_was_removed_is_told_so() {
     let (a, b) = two();
     let (one, two) = start(&a, &b);
-    two.network.set_removed([1]);
+    two.forgets(1);
     one.inbox.until("the bad news", |given| given.removed.then_some(()));
     assert!(two.network.connected().is_empty());
     one.kill();

@@ -160,6 +160,11 @@ impl End {
         self.network.set_members(&Cluster { members: members.collect(), ..Cluster::default() });
     }
 
+    /// The member `id` was removed from the cluster.
+    pub(crate) fn forgets(&self, id: NodeId) {
+        self.network.set_members(&Cluster { removed: [id].into(), ..Cluster::default() });
+    }
+
     /// Sends heartbeats until one arrives: the lane stands then.
     pub(crate) fn reaches(&self, to: &End) {
         let mut round = u64::MAX / 2;
