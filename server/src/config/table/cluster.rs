@@ -13,7 +13,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Clustering,
-        Status::Differs("one member only; a second one is refused"),
+        Status::Works,
         "initial-cluster",
         Kind::Text,
         "default=http://localhost:2380",
@@ -21,7 +21,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Clustering,
-        Status::Differs("existing is refused unless the data directory is initialised"),
+        Status::Works,
         "initial-cluster-state",
         Kind::Choice(&["new", "existing"]),
         "new",

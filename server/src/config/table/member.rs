@@ -62,7 +62,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::Differs("it answers /members only: a cluster of one has no peers"),
+        Status::Works,
         "listen-peer-urls",
         Kind::Urls,
         "http://localhost:2380",
