@@ -37,6 +37,8 @@ pub enum ProposeError {
     Stopped,
     /// Committed and refused, the same on every member; nothing changed.
     Refused(ApplyError),
+    /// The leader that it went to failed; it was very likely not carried out.
+    LeaderFailed,
     /// Another change of members is under way.
     ChangePending,
     /// The change does not fit the members, as raft sees them.
@@ -151,6 +153,7 @@ impl Proposer {
             Ok(Some(Ok(Err(refusal)))) => return Err(ProposeError::Refused(refusal)),
             Ok(Some(Err(Refused::TooMany))) => ProposeError::TooMany,
             Ok(Some(Err(Refused::LeaderChanged))) => ProposeError::LeaderChanged,
+            Ok(Some(Err(Refused::Lost))) => ProposeError::LeaderFailed,
             Ok(Some(Err(Refused::ChangePending))) => ProposeError::ChangePending,
             Ok(Some(Err(Refused::InvalidChange(error)))) => ProposeError::InvalidChange(error),
             Ok(None) => ProposeError::Stopped,

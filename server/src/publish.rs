@@ -1,4 +1,4 @@
-//! What a member tells its cluster before it serves: its name and client URLs, and the cluster version if
+//! What a member tells its cluster before it serves: its name and client URLs, and, if it is alone, the cluster version if
 //! none is agreed yet. Both go through raft.
 
 use std::sync::Arc;
@@ -34,7 +34,10 @@ pub async fn until_ready(api: &Arc<Api>, name: &str, client_urls: &[Url]) -> Res
         ..InternalRaftRequest::default()
     };
     propose(api, &command).await?;
-    if let Some(version) = versions::due(&api.shared.cluster()) {
+    let cluster = api.shared.cluster();
+    let alone = cluster.members.len() == 1;
+    // In a cluster of several the leader asks all of them first, see `versions`.
+    if let Some(version) = versions::own().filter(|_| alone).and_then(|own| versions::due(&cluster, own)) {
         propose(api, &versions::command(version)).await?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::api::Api;
 use crate::apply::cluster::Cluster;
 use crate::caller::Caller;
+use crate::peer::ask;
 use crate::{clock, version};
 
 /// How often the leader looks.
@@ -73,11 +74,16 @@ fn semantic(text: &str) -> Option<ClusterVersion> {
     Some(ClusterVersion { major, minor })
 }
 
-/// What the cluster version should become, if it is not that already.
+/// The version that this program speaks.
 #[must_use]
-pub fn due(cluster: &Cluster) -> Option<ClusterVersion> {
-    // Every member of a cluster of one speaks this version.
-    let own = ClusterVersion::parse(version::CLUSTER)?;
+pub fn own() -> Option<ClusterVersion> {
+    ClusterVersion::parse(version::CLUSTER)
+}
+
+/// What the cluster version should become, if it is not that already, where `own` is the lowest version that any of its
+/// members speaks.
+#[must_use]
+pub fn due(cluster: &Cluster, own: ClusterVersion) -> Option<ClusterVersion> {
     let Some(current) = cluster.version.as_deref().and_then(ClusterVersion::parse) else { return Some(own) };
     if cluster.downgrade.enabled {
         let target = ClusterVersion::parse(&cluster.downgrade.target)?;
@@ -105,13 +111,32 @@ pub fn command(version: ClusterVersion) -> InternalRaftRequest {
 pub async fn watch(api: Arc<Api>, mut stop: watch::Receiver<bool>) {
     while tokio::time::timeout(EVERY, stop.wait_for(|&stop| stop)).await.is_err() {
         let leads = api.shared.standing().leader == api.shared.member_id;
-        let Some(version) = due(&api.shared.cluster()).filter(|_| leads) else { continue };
+        let cluster = api.shared.cluster();
+        // The members are asked only if there is something to decide.
+        if !leads || own().and_then(|own| due(&cluster, own)).is_none() {
+            continue;
+        }
+        let Some(version) = lowest(&api, &cluster).await.and_then(|lowest| due(&cluster, lowest)) else {
+            continue;
+        };
         tracing::info!(cluster_version = %version, "updating the cluster version");
         let deadline = clock::now() + api.limits.request_timeout;
         if let Err(error) = api.proposer.propose(&Caller::default(), command(version), deadline).await {
             tracing::warn!(?error, "failed to update the cluster version");
         }
     }
+}
+
+/// The lowest version that any member speaks; `None` while one of them does not answer.
+async fn lowest(api: &Api, cluster: &Cluster) -> Option<ClusterVersion> {
+    let mut lowest = own()?;
+    for member in cluster.members.values().filter(|member| member.id != api.shared.member_id) {
+        let versions = ask::version_of(&member.peer_urls).await.inspect_err(|error| {
+            tracing::warn!(member = %format_args!("{:x}", member.id), error, "failed to get a member's version");
+        });
+        lowest = lowest.min(ClusterVersion::parse(&versions.ok()?.server)?);
+    }
+    Some(lowest)
 }
 
 #[cfg(test)]
@@ -146,7 +171,9 @@ mod tests {
             }),
             ..Cluster::default()
         };
-        let due = |version, target| due(&cluster(version, target)).map(|version| version.to_string());
+        let due = |version, target| {
+            due(&cluster(version, target), own().unwrap()).map(|version| version.to_string())
+        };
         assert_eq!(due(None, None).as_deref(), Some("3.7.0"));
         assert_eq!(due(Some("3.7.0"), None), None);
         assert_eq!(due(Some("3.7.0"), Some("3.6.0")).as_deref(), Some("3.6.0"));

@@ -71,6 +71,7 @@ impl From<ProposeError> for ApiError {
             ProposeError::LeaderChanged => RpcError::LeaderChanged,
             ProposeError::Timeout => RpcError::TimedOut,
             ProposeError::Stopped => RpcError::ServerStopped,
+            ProposeError::LeaderFailed => RpcError::TimeoutDueToLeaderFail,
             ProposeError::ChangePending => RpcError::TimedOut,
             // The members' own rules come first and have their own words: this is what they let through.
             ProposeError::InvalidChange(_) => RpcError::Unhealthy,

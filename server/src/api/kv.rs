@@ -18,6 +18,9 @@ use crate::quota;
 
 /// `KV.Range`.
 pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Result<RangeAnswer, ApiError> {
+    if !request.serializable && api.shared.standing().is_learner {
+        return Err(RpcError::NotSupportedForLearner.into());
+    }
     validate::range(&request)?;
     if !request.serializable {
         api.barrier.pass(context.deadline).await?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ketch_proto::rpc_error::RpcError;
 use prost::Message;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
@@ -23,6 +24,9 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
+    if let Err(refusal) = for_learner(&api, request.uri().path()) {
+        return Status::from(refusal).into_http();
+    }
     let call = Call { api, request };
     match call.request.uri().path() {
         "/etcdserverpb.KV/Range" => call.unary(kv::range).await,
@@ -49,6 +53,17 @@ where
         "/grpc.health.v1.Health/List" => call.unary(health::list).await,
         "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,
         path => unimplemented(path),
+    }
+}
+
+/// A learner only answers what it can answer by itself. Of ranges those that are serializable, see [`kv::range`].
+fn for_learner(api: &Api, path: &str) -> Result<(), RpcError> {
+    match path {
+        "/etcdserverpb.Maintenance/Status"
+        | "/etcdserverpb.Maintenance/Snapshot"
+        | "/etcdserverpb.KV/Range" => Ok(()),
+        _ if api.shared.standing().is_learner => Err(RpcError::NotSupportedForLearner),
+        _ => Ok(()),
     }
 }
 

@@ -28,6 +28,8 @@ use super::storage::LogStorage;
 const PARKED_MAX: usize = 1024;
 /// So many reads may wait for a leader; the oldest are forgotten, their clients have long given up.
 const READS_MAX: usize = 1 << 20;
+/// So many of the latest proposals are remembered, to be told of a leader that was lost with them.
+const IN_FLIGHT_MAX: usize = 1 << 14;
 /// An unanswered read is asked again after this many ticks: its request may be lost with a leader.
 const READ_RETRY_TICKS: u64 = 5;
 
@@ -142,6 +144,8 @@ pub enum Refused {
     TooMany,
     /// Leadership is being handed over, or the leader went away.
     LeaderChanged,
+    /// A leader of a later term began without it: it was lost with the leader before, unless it is still on its way.
+    Lost,
     /// Another change of members is under way.
     ChangePending,
     /// The change does not fit the members.
@@ -171,6 +175,7 @@ pub struct ConsensusCore {
     ticks: u64,
     reads: PendingReads,
     parked: VecDeque<(u64, Bytes)>,
+    in_flight: InFlight,
     standing: Standing,
     members: ConfState,
     campaigned: bool,
@@ -217,6 +222,28 @@ impl PendingReads {
     }
 }
 
+/// The latest proposals, by the term in which they were made. A new leader's first entry closes the log of its
+/// predecessors: what is not applied with it was lost, and whoever waits is told so instead of waiting for a timeout.
+#[derive(Debug, Default)]
+struct InFlight {
+    proposals: VecDeque<(Term, u64)>,
+}
+
+impl InFlight {
+    fn note(&mut self, term: Term, id: u64) {
+        if self.proposals.len() >= IN_FLIGHT_MAX {
+            self.proposals.pop_front();
+        }
+        self.proposals.push_back((term, id));
+    }
+
+    /// Those from before the term of the entry applied last. Most of them were answered long ago.
+    fn lost(&mut self, applied: Term) -> impl Iterator<Item = u64> + '_ {
+        let lost = self.proposals.partition_point(|&(term, _)| term < applied);
+        self.proposals.drain(..lost).map(|(_, id)| id)
+    }
+}
+
 impl ConsensusCore {
     /// A core around a raft node that was just started, in the life numbered `boot` of member `id`.
     #[must_use]
@@ -229,6 +256,7 @@ impl ConsensusCore {
             ticks: 0,
             reads: PendingReads::default(),
             parked: VecDeque::new(),
+            in_flight: InFlight::default(),
             standing: Standing::default(),
             members,
             campaigned: false,
@@ -284,7 +312,7 @@ impl ConsensusCore {
 
     fn take(&mut self, input: Input, out: &mut Outputs) -> Result<(), Fault> {
         match input {
-            Input::Tick => self.tick(),
+            Input::Tick => self.tick(out),
             Input::Propose { id, command } => self.propose(id, command, out),
             Input::Read { ticket } => self.reads.take(ticket),
             Input::Message(message) => {
@@ -309,9 +337,13 @@ impl ConsensusCore {
         self.node.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, out: &mut Outputs) {
         self.ticks += 1;
         self.node.tick();
+        // What was applied before this tick has been answered by now.
+        let storage = self.node.storage();
+        let lost = self.in_flight.lost(storage.term(storage.applied()).unwrap_or_default());
+        out.refused.extend(lost.map(|id| (id, Refused::Lost)));
         let reads = &mut self.reads;
         reads.repeat |= !reads.asked.is_empty() && self.ticks >= reads.asked_at + READ_RETRY_TICKS;
     }
@@ -321,7 +353,7 @@ impl ConsensusCore {
             return self.park(id, command, out);
         }
         match self.node.propose(command.clone()) {
-            Ok(()) => {}
+            Ok(()) => self.in_flight.note(self.node.hard_state().term, id),
             Err(Refusal::NoLeader { .. }) => self.park(id, command, out),
             Err(refusal) => out.refused.push((id, refused(&refusal))),
         }
@@ -329,8 +361,9 @@ impl ConsensusCore {
 
     /// A change of members does not wait for a leader: by then it may no longer be wanted.
     fn change(&mut self, id: u64, change: ConfChange, out: &mut Outputs) {
-        if let Err(refusal) = self.node.propose_conf_change(change) {
-            out.refused.push((id, refused(&refusal)));
+        match self.node.propose_conf_change(change) {
+            Ok(()) => self.in_flight.note(self.node.hard_state().term, id),
+            Err(refusal) => out.refused.push((id, refused(&refusal))),
         }
     }
 

@@ -147,6 +147,12 @@ impl LogStorage {
         self.trim();
     }
 
+    /// Up to where everything is applied.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
     /// The place of the entry at `index`.
     #[must_use]
     pub fn position(&self, index: Index) -> Option<Position> {
