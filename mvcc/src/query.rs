@@ -98,8 +98,34 @@ struct Page<'a, F> {
 }
 
 impl<F: FnMut(Lent<'_>)> Page<'_, F> {
+    /// Entries whose records are sought together.
+    const BATCH: usize = 32;
+
     fn take<'e>(&mut self, entries: impl IntoIterator<Item = (&'e [u8], Entry<'e>)>) -> Result<(), Fault> {
-        for (key, head) in entries {
+        let mut entries = entries.into_iter();
+        let mut batch = Vec::new();
+        loop {
+            batch.clear();
+            let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).saturating_add(1);
+            batch.extend(entries.by_ref().take(wanted.min(Self::BATCH)));
+            if batch.is_empty() || !self.take_batch(&batch)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes some entries; whether there is room for more.
+    fn take_batch(&mut self, entries: &[(&[u8], Entry<'_>)]) -> Result<bool, Fault> {
+        if !self.keys_only && entries.len() > 1 {
+            let mut newest = entries.iter().filter(|(_, head)| head.is_live() && self.snapshot.answers(head));
+            // Those that were written one after the other need no preparation.
+            let in_order =
+                newest.clone().is_sorted_by(|(_, a), (_, b)| b.revision.main - a.revision.main == 1);
+            if !in_order {
+                self.snapshot.expect(newest.by_ref().map(|(_, head)| head.revision));
+            }
+        }
+        for &(key, head) in entries {
             let before = if self.snapshot.answers(&head) {
                 if !head.is_live() {
                     continue;
@@ -111,7 +137,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
             };
             if self.left == 0 {
                 self.more = true;
-                return Ok(());
+                return Ok(false);
             }
             self.left -= 1;
             match before {
@@ -127,7 +153,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
                 None => self.snapshot.lend(head.revision, &mut self.f)?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn lend_key(&mut self, fields: &Fields<'_>) {

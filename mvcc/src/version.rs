@@ -130,7 +130,15 @@ impl<'a> Snapshot<'a> {
         Ok(self.cursor.borrow_mut().read(&self.values.shared.log, revision)?.change())
     }
 
+    /// Says which versions are asked for next.
+    pub(crate) fn expect(&self, revisions: impl Iterator<Item = Revision>) {
+        if self.values.pending.is_none() {
+            self.cursor.borrow_mut().expect(revisions);
+        }
+    }
+
     /// Lends the whole key-value of a version to `f`.
+    #[inline]
     pub(crate) fn lend<R>(&self, revision: Revision, f: impl FnOnce(Lent<'_>) -> R) -> Result<R, Fault> {
         if let Some(change) = self.values.pending(revision)? {
             return Ok(f(Lent::Own(change.wire)));

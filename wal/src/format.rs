@@ -122,11 +122,13 @@ pub(crate) struct FrameHeader {
 
 impl FrameHeader {
     /// Reads the first 16 bytes; `None` when they cannot begin a frame.
+    #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Option<FrameHeader> {
         FrameHeader::decode_unbound(bytes).filter(|header| header.epoch != 0)
     }
 
     /// The same for a frame that has no epoch yet.
+    #[inline]
     pub(crate) fn decode_unbound(bytes: &[u8]) -> Option<FrameHeader> {
         if bytes.len() < FRAME_BYTES || bytes[13..16] != TAG {
             return None;
@@ -147,6 +149,7 @@ impl FrameHeader {
     }
 
     /// The whole length of the frame.
+    #[inline]
     pub(crate) fn bytes(&self) -> u64 {
         frame_bytes(self.len as usize)
     }

@@ -1,7 +1,8 @@
 //! The revision store beside redb, fjall and LMDB doing the same work, in one run; then what only it promises.
 //!
 //! `cargo bench -p ketch-benches --bench mvcc --features stores`; method and a recorded run in `benches/README.md`.
-//! `KETCH_KEYS` (default 1,000,000) says how many keys there are.
+//! `KETCH_KEYS` (default 1,000,000) says how many keys there are, `KETCH_CASES` which parts are run, a list of `memory`, `ketch`,
+//! `redb`, `fjall`, `lmdb`, `revisions`, `histories`, `opening`, `watching` and `stalls` (default all).
 
 mod engine;
 #[cfg(feature = "stores")]
@@ -27,6 +28,11 @@ fn is_test() -> bool {
 fn keys() -> u64 {
     let wanted = std::env::var("KETCH_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(1_000_000);
     if is_test() { 2_000 } else { wanted }
+}
+
+/// Whether a part is to be run.
+fn wanted(case: &str) -> bool {
+    std::env::var("KETCH_CASES").map_or(true, |cases| cases.split(',').any(|wanted| wanted == case))
 }
 
 /// Numbers that jump about, the same in every run.
@@ -135,20 +141,25 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     // First, while the process has no other memory.
-    let memory = promises::memory(keys);
-    compare::<Ketch>(&mut c, keys);
+    let memory = if wanted("memory") { promises::memory(keys) } else { Vec::new() };
+    let mut work = |case: &str, work: &mut dyn FnMut(&mut Criterion)| {
+        if wanted(case) {
+            work(&mut c);
+        }
+    };
+    work("ketch", &mut |c| compare::<Ketch>(c, keys));
     #[cfg(feature = "stores")]
     {
-        compare::<peers::Redb>(&mut c, keys);
-        compare::<peers::Fjall>(&mut c, keys);
-        compare::<peers::Lmdb>(&mut c, keys);
+        work("redb", &mut |c| compare::<peers::Redb>(c, keys));
+        work("fjall", &mut |c| compare::<peers::Fjall>(c, keys));
+        work("lmdb", &mut |c| compare::<peers::Lmdb>(c, keys));
     }
-    revisions(&mut c, keys);
+    work("revisions", &mut |c| revisions(c, keys));
     print_table();
     memory.iter().for_each(|line| println!("{line}"));
-    promises::histories(keys);
-    promises::opening(keys);
-    watching::report(keys.min(100_000));
-    stalls::report(keys);
+    work("histories", &mut |_| promises::histories(keys));
+    work("opening", &mut |_| promises::opening(keys));
+    work("watching", &mut |_| watching::report(keys.min(100_000)));
+    work("stalls", &mut |_| stalls::report(keys));
     c.final_summary();
 }

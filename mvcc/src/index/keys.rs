@@ -97,6 +97,17 @@ impl Keys {
         Err(low)
     }
 
+    /// Where `key` is. What all keys begin with is compared only with the key that is found: one place in memory less to wait for.
+    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
+        if key.len() < self.prefix {
+            return None;
+        }
+        let tag = tag(key, self.prefix);
+        let tags = &self.tags[..self.len];
+        let first = tags.partition_point(|&other| other < tag);
+        (first..self.len).take_while(|&i| tags[i] == tag).find(|&i| self.get(i) == key)
+    }
+
     /// Inserts `key` as number `i`.
     pub(super) fn insert(&mut self, i: usize, key: &[u8]) {
         let at = self.start(i);

@@ -35,7 +35,7 @@ impl Tree {
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.child_for(key)].node,
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|i| leaf.entry(i)),
+                Node::Leaf(leaf) => return leaf.keys.find(key).map(|i| leaf.entry(i)),
             }
         }
     }
@@ -288,6 +288,7 @@ pub(crate) struct Iter<'a> {
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], Entry<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (leaf, at, until) = self.leaf.as_mut()?;

@@ -22,6 +22,16 @@ pub(crate) struct Cursor {
     /// The segment read last, and by number in the set those before.
     at: usize,
     places: Vec<Place>,
+    /// Where revisions lie that are asked for next, last first.
+    ahead: Vec<Ahead>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    revision: Revision,
+    segment: usize,
+    row: usize,
+    offset: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,6 +56,7 @@ enum Data<'a> {
 }
 
 impl Found<'_> {
+    #[inline]
     fn data(&self) -> &[u8] {
         match &self.data {
             Data::View(_, data) => data,
@@ -54,6 +65,7 @@ impl Found<'_> {
     }
 
     /// The `KeyValue`, as it is stored.
+    #[inline]
     pub(crate) fn wire(&self) -> &[u8] {
         &self.data()[CHANGE_HEADER..]
     }
@@ -86,11 +98,38 @@ fn is_change_of(revision: Revision, kind: u8, data: &[u8]) -> bool {
 
 impl Cursor {
     pub(crate) fn new(log: &Log) -> Cursor {
-        Cursor { set: log.set(), at: usize::MAX, places: Vec::new() }
+        Cursor::of(log.set())
+    }
+
+    fn of(set: Arc<SegmentSet>) -> Cursor {
+        Cursor { set, at: usize::MAX, places: Vec::new(), ahead: Vec::new() }
+    }
+
+    /// These revisions are going to be asked for, in this order: those that do not follow each other in the log are brought near
+    /// together, since each of them alone would be waited for.
+    pub(crate) fn expect(&mut self, revisions: impl Iterator<Item = Revision>) {
+        self.ahead.clear();
+        let mut jumps = 0u64;
+        for (i, revision) in revisions.take(64).enumerate() {
+            let (segment, row) = self.places.get(self.at).map_or((self.at, 0), |place| (self.at, place.row));
+            let Some((found, offset)) = self.search(revision) else { break };
+            self.places[self.at].row = found + 1;
+            jumps |= u64::from((segment, row) != (self.at, found)) << i;
+            self.ahead.push(Ahead { revision, segment: self.at, row: found, offset });
+        }
+        for (i, next) in self.ahead.iter().enumerate() {
+            if jumps >> i & 1 == 1
+                && let Some(view) = &self.places[next.segment].view
+            {
+                view.touch(u64::from(next.offset));
+            }
+        }
+        self.ahead.reverse();
     }
 
     /// The change of `revision`; `None` when the log does not have it. Its checksum has been verified since the store was
     /// opened, or is now.
+    #[inline]
     pub(crate) fn find(&mut self, log: &Log, revision: Revision) -> Result<Option<Found<'_>>, Fault> {
         let Some((row, offset)) = self.reach(log, revision)? else { return Ok(None) };
         let segment = &self.set.segments()[self.at];
@@ -115,11 +154,13 @@ impl Cursor {
     }
 
     /// The change of `revision`, which the caller knows to be there.
+    #[inline]
     pub(crate) fn read(&mut self, log: &Log, revision: Revision) -> Result<Found<'_>, Fault> {
         self.find(log, revision)?.ok_or_else(|| Fault::new(FaultKind::Missing { revision }))
     }
 
     /// Goes to a revision; its row and offset in the segment it is in, which is mapped if it can be.
+    #[inline]
     fn reach(&mut self, log: &Log, revision: Revision) -> Result<Option<(usize, u32)>, Fault> {
         loop {
             let Some((row, offset)) = self.locate(revision) else {
@@ -149,7 +190,19 @@ impl Cursor {
         }
     }
 
+    #[inline]
     fn locate(&mut self, revision: Revision) -> Option<(usize, u32)> {
+        if let Some(known) = self.ahead.pop() {
+            if known.revision == revision {
+                self.at = known.segment;
+                return Some((known.row, known.offset));
+            }
+            self.ahead.clear();
+        }
+        self.search(revision)
+    }
+
+    fn search(&mut self, revision: Revision) -> Option<(usize, u32)> {
         let segments = self.set.segments();
         let next = |segment: &Arc<Segment>, row: usize| {
             segment
@@ -178,7 +231,7 @@ impl Cursor {
         if Arc::ptr_eq(&set, &self.set) {
             return false;
         }
-        *self = Cursor { set, at: usize::MAX, places: Vec::new() };
+        *self = Cursor::of(set);
         true
     }
 }

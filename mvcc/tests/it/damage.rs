@@ -49,6 +49,8 @@ fn is_damage<T: std::fmt::Debug>(found: Result<T, Fault>) {
     assert!(matches!(fault.kind(), FaultKind::Log { .. }), "{fault}");
 }
 
+type Way = fn(&Store) -> Result<(), Fault>;
+
 #[test]
 fn whoever_reads_it_first_notices() {
     let everything = || Query::new(KeyRange::all());
@@ -56,7 +58,7 @@ fn whoever_reads_it_first_notices() {
         Err(ReadError::Fault(fault)) => Err(fault),
         other => Ok(other.unwrap()),
     };
-    let ways: [fn(&Store) -> Result<(), Fault>; 3] = [
+    let ways: [Way; 3] = [
         |store| store.reader().view().get(DAMAGED.as_bytes()).map(drop),
         |store| {
             let mut iter = store.reader().view().iter(KeyRange::all(), 0).unwrap();
