@@ -11,6 +11,7 @@ mod keys;
 pub(crate) mod marks;
 mod node;
 pub(crate) mod publish;
+mod sync;
 pub(crate) mod tree;
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! The tree against `BTreeMap`.
+//! The tree against `BTreeMap`; the cell that roots are published in under many readers.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::marks::Mark;
+use super::publish::Cell;
 use super::{Entry, Head, Tree};
 use crate::revision::Revision;
 use crate::types::KeyRange;
@@ -150,4 +153,40 @@ fn marks_stay_with_their_keys() {
             assert!(found.eq(plain.iter().map(|(key, marked)| (key.clone(), *marked))));
         }
     }
+}
+
+#[test]
+fn readers_see_only_growing_values() {
+    let cell = Cell::new(Arc::new(0u64));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while last < 50_000 {
+                    let now = *cell.get();
+                    assert!(now >= last, "{now} after {last}");
+                    last = now;
+                }
+            });
+        }
+        for value in 1..=50_000 {
+            cell.set(Arc::new(value));
+        }
+    });
+}
+
+#[test]
+fn nothing_old_is_kept_when_nobody_reads() {
+    let first = Arc::new(1);
+    let cell = Cell::new(Arc::clone(&first));
+    drop(cell.set(Arc::new(2)));
+    assert_eq!(Arc::strong_count(&first), 1);
+    // A reader is copying while its slot is replaced.
+    let second = cell.get();
+    let busy = cell.slots[cell.current.load(Ordering::Relaxed)].read().unwrap();
+    cell.set(Arc::new(3));
+    drop(busy);
+    assert_eq!(Arc::strong_count(&second), 2);
+    cell.tidy();
+    assert_eq!((Arc::strong_count(&second), *cell.get()), (1, 3));
 }

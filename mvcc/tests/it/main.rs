@@ -12,5 +12,6 @@ mod histories;
 mod history;
 mod hub;
 mod planted;
+mod publishing;
 mod random;
 mod watches;
