@@ -11,17 +11,22 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use ketch_raft::Message;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::codec;
 use super::frame::{Kind, Outgoing};
 use super::stream::Stream;
+use crate::clock;
 use crate::metrics::Counter;
 use crate::sync::lock;
 
+/// Messages that follow one another sooner are written together.
+const FAST: Duration = Duration::from_micros(250);
 /// Pieces of one write.
 const PIECES_MAX: usize = 64;
 
@@ -73,6 +78,8 @@ struct Link {
     broken: Option<ErrorKind>,
     /// Bytes that the socket has taken.
     written: u64,
+    /// When something was last written.
+    last: Option<Instant>,
 }
 
 impl Lane {
@@ -99,6 +106,18 @@ impl Lane {
     /// Asks the peer for a sign of life, to be answered with `token`.
     pub(crate) fn ping(&self, token: u64) {
         lock(&self.state).queue.push(Kind::Ping, |body| body.encoded.put_u64_le(token));
+    }
+
+    /// Writes what waits at once, or leaves it to the link's task when messages come so fast that they are better written
+    /// together: each write costs the system more than the message costs us.
+    pub(crate) fn hand_over(&self, sent_bytes: &Counter) {
+        let now = clock::now();
+        let is_fast = {
+            let mut state = lock(&self.state);
+            let Some(link) = state.link.as_mut() else { return };
+            link.last.replace(now).is_some_and(|last| now - last < FAST)
+        };
+        if is_fast { self.wake.notify_one() } else { self.flush(sent_bytes) }
     }
 
     /// Writes what waits, as far as the socket takes it. Never waits.
@@ -184,6 +203,7 @@ impl Lane {
             stuck: None,
             broken: None,
             written: 0,
+            last: None,
         });
         std::mem::take(&mut state.lossy)
     }

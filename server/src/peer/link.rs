@@ -201,7 +201,7 @@ async fn hold(
                     Err(ended) => return ended,
                 }
             }
-            () = lane.wake.notified() => {}
+            () = lane.wake.notified() => lane.flush(&peer.meter.sent_bytes),
             _ = ticks.tick() => {
                 if sign.is_missing(written) {
                     return Ended::Silent;

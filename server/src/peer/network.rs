@@ -161,7 +161,7 @@ impl Network {
         // What is small and urgent goes first.
         touched.sort_by_key(|(_, which)| *which as u32);
         for (peer, which) in touched {
-            peer.lane(which).flush(&peer.meter.sent_bytes);
+            peer.lane(which).hand_over(&peer.meter.sent_bytes);
         }
     }
 
