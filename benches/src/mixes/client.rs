@@ -1,4 +1,4 @@
-//! Requests of the mixes: stamped puts at a rate, lists as bytes, and a few others.
+//! Requests of the mixes: stamped puts at a rate, and a few others.
 
 use std::io;
 use std::sync::Arc;
@@ -9,14 +9,11 @@ use hdrhistogram::Histogram;
 use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest};
 use ketch_proto::prost::Message;
-use ketch_proto::tonic::client::Grpc;
-use ketch_proto::tonic::codegen::http::uri::PathAndQuery;
+use ketch_proto::tonic::Status;
 use ketch_proto::tonic::transport::{Channel, Endpoint};
-use ketch_proto::tonic::{Request, Status};
 use tokio::task::JoinSet;
 
-use super::raw::{RawCodec, stamped};
-use crate::server::Server;
+use super::raw::{self, stamped};
 
 /// HTTP/2 windows wide enough never to be what is measured.
 const WINDOW_BYTES: u32 = 16 << 20;
@@ -45,8 +42,8 @@ fn failed(status: Status) -> io::Error {
 }
 
 impl Client {
-    pub(super) async fn connect(server: &Server, connections: usize) -> io::Result<Client> {
-        let endpoint = Endpoint::from_shared(server.url()).map_err(io::Error::other)?;
+    pub(super) async fn connect(url: &str, connections: usize) -> io::Result<Client> {
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(io::Error::other)?;
         let endpoint =
             endpoint.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
         let mut channels = Vec::with_capacity(connections);
@@ -123,16 +120,7 @@ impl Client {
     /// Lists every key by `method` of the KV service; says how many bytes came.
     pub(super) async fn list(&self, method: &str) -> io::Result<u64> {
         let request = RangeRequest { key: "load/".into(), range_end: "load0".into(), ..Default::default() };
-        let path = PathAndQuery::try_from(format!("/etcdserverpb.KV/{method}")).map_err(io::Error::other)?;
-        let mut grpc = Grpc::new(self.channels[0].clone()).max_decoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(io::Error::other)?;
-        let request = Request::new(request.encode_to_vec());
-        let answer = grpc.server_streaming(request, path, RawCodec).await.map_err(failed)?;
-        let (mut messages, mut bytes) = (answer.into_inner(), 0);
-        while let Some(message) = messages.message().await.map_err(failed)? {
-            bytes += message.len() as u64;
-        }
-        Ok(bytes)
+        raw::call(&self.channels[0], &format!("/etcdserverpb.KV/{method}"), &request.encode_to_vec()).await
     }
 
     /// Compacts everything up to now.

@@ -8,9 +8,11 @@ mod watchers;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ketch_proto::etcdserverpb::WatchCreateRequest;
+use tokio::runtime::Handle;
 
 use crate::load::{Length, Operation, Plan, run};
 use crate::server::{Program, Server};
@@ -51,10 +53,11 @@ pub fn measure(
     let mut columns = Vec::new();
     for program in programs {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let beside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut found = Vec::new();
         for part in parts {
             let server = Server::start(program, root)?;
-            let figures = runtime.block_on(measure_part(part, &server, &mut rate))?;
+            let figures = runtime.block_on(measure_part(part, &server, &mut rate, beside.handle()))?;
             for figure in &figures {
                 progress(&format!("{}: {} {:.3}", program.name, figure.name, figure.value));
             }
@@ -65,12 +68,17 @@ pub fn measure(
     Ok(render(programs, &columns))
 }
 
-async fn measure_part(part: &str, server: &Server, rate: &mut Option<f64>) -> io::Result<Vec<Figure>> {
+async fn measure_part(
+    part: &str,
+    server: &Server,
+    rate: &mut Option<f64>,
+    beside: &Handle,
+) -> io::Result<Vec<Figure>> {
     match part {
         "lists" => lists(server).await,
         "prefix" => prefix(server, rate).await,
         "distinct" => distinct(server).await,
-        "writers" => writers(server).await,
+        "writers" => writers(server, beside).await,
         "idle" => idle(server).await,
         other => Err(io::Error::other(format!("there is no part {other:?}; there are {PARTS:?}"))),
     }
@@ -94,7 +102,7 @@ async fn fill(server: &Server, puts: u64) -> io::Result<()> {
 /// All keys in one answer, and in a stream of answers.
 async fn lists(server: &Server) -> io::Result<Vec<Figure>> {
     fill(server, KEYS).await?;
-    let client = Client::connect(server, 1).await?;
+    let client = Client::connect(&server.url(), 1).await?;
     let mut figures = Vec::new();
     for (name, cpu_name, method) in [
         ("Range of 100 k keys, ms", "its server CPU, ms", "Range"),
@@ -123,7 +131,7 @@ async fn lists(server: &Server) -> io::Result<Vec<Figure>> {
 /// A thousand watchers of one prefix: the rate that etcd (the first program) bears is everybody's.
 async fn prefix(server: &Server, rate: &mut Option<f64>) -> io::Result<Vec<Figure>> {
     const WATCHERS: u64 = 1000;
-    let client = Client::connect(server, 10).await?;
+    let client = Client::connect(&server.url(), 10).await?;
     let watchers =
         Watchers::open(client.channels(), 100, |_| (0..10).map(|_| watch(b"load/", b"load0")).collect())
             .await?;
@@ -165,7 +173,7 @@ async fn deliver(client: &Client, watchers: &Watchers, rate: f64, each: u64) -> 
 /// Ten thousand watchers, each of a key of its own.
 async fn distinct(server: &Server) -> io::Result<Vec<Figure>> {
     const WATCHERS: u64 = 10_000;
-    let client = Client::connect(server, 10).await?;
+    let client = Client::connect(&server.url(), 10).await?;
     let watchers = Watchers::open(client.channels(), 100, |stream| {
         (0..100).map(|number| watch(&client::key(stream as u64 * 100 + number), b"")).collect()
     })
@@ -179,41 +187,51 @@ async fn distinct(server: &Server) -> io::Result<Vec<Figure>> {
     ])
 }
 
-/// Puts at a fixed rate, alone and beside something large.
-async fn writers(server: &Server) -> io::Result<Vec<Figure>> {
+/// Puts at a fixed rate, alone and beside something large. What is beside them has a thread of its own in the generator too: puts
+/// do not queue behind it before they are even sent.
+async fn writers(server: &Server, beside: &Handle) -> io::Result<Vec<Figure>> {
     const RATE: f64 = 2000.0;
     fill(server, 5 * KEYS).await?;
-    let client = Client::connect(server, 4).await?;
-    let beside = Client::connect(server, 1).await?;
+    let client = Client::connect(&server.url(), 4).await?;
+    let url = server.url();
+    let other = beside.spawn(async move { Client::connect(&url, 1).await }).await??;
+    let other = Arc::new(other);
     let random = |number: u64| number.wrapping_mul(7919) % KEYS;
-    let _warm = client.put_open_loop(RATE, STEP, random).await?;
-    let alone = client.put_open_loop(RATE, STEP, random).await?.p99;
-    let lists = async { while beside.list("Range").await.is_ok() {} };
-    let list = tokio::select! {
-        () = lists => return Err(io::Error::other("a list failed")),
-        found = client.put_open_loop(RATE, STEP, random) => found?.p99,
-    };
-    let late = Watchers::open(beside.channels(), 1, |_| {
-        vec![WatchCreateRequest { start_revision: 2, ..watch(b"load/", b"load0") }]
+    let put = || client.put_open_loop(RATE, STEP, random);
+    let _warm = put().await?;
+    let alone = put().await?.p99;
+
+    let lister = Arc::clone(&other);
+    let lists = beside.spawn(async move { while lister.list("Range").await.is_ok() {} });
+    let list = put().await?.p99;
+    if lists.is_finished() {
+        return Err(io::Error::other("a list failed"));
+    }
+    lists.abort();
+
+    let channels = other.channels().to_vec();
+    let late = beside.spawn(async move {
+        let all = |_| vec![WatchCreateRequest { start_revision: 2, ..watch(b"load/", b"load0") }];
+        Watchers::open(&channels, 1, all).await
     });
-    let (found, late) = tokio::join!(client.put_open_loop(RATE, STEP, random), late);
-    let watch = found?.p99;
-    drop(late?);
-    let (found, compacted) = tokio::join!(client.put_open_loop(RATE, STEP, random), beside.compact());
-    let compaction = found?.p99;
-    compacted?;
+    let watch = put().await?.p99;
+    drop(late.await??);
+
+    let compaction = beside.spawn(async move { other.compact().await });
+    let compact = put().await?.p99;
+    compaction.await??;
     Ok(vec![
         Figure { name: "put p99 at 2000/s alone, ms", value: millis(alone) },
         Figure { name: "beside lists of 100 k keys, ms", value: millis(list) },
         Figure { name: "beside a watcher 500 k revisions behind, ms", value: millis(watch) },
-        Figure { name: "beside a compaction of 500 k revisions, ms", value: millis(compaction) },
+        Figure { name: "beside a compaction of 500 k revisions, ms", value: millis(compact) },
     ])
 }
 
 /// Ten thousand connections that have asked once and are silent.
 async fn idle(server: &Server) -> io::Result<Vec<Figure>> {
     let before = memory(server.pid())?.anonymous;
-    let connections = Client::connect(server, 10_000).await?;
+    let connections = Client::connect(&server.url(), 10_000).await?;
     connections.get_on_each().await?;
     let after = memory(server.pid())?.anonymous;
     let name = "10,000 idle connections: anonymous memory, MiB";
