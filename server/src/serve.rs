@@ -1,7 +1,10 @@
-//! Listeners: transport (tcp, unix) apart from protocol. On a client port HTTP/2 with a gRPC content type is
-//! gRPC, everything else is plain HTTP, as on etcd's.
+//! Listeners: transport (tcp, unix) apart from protocol, which is `connection`'s; `wire` lies between the two.
 
-use std::convert::Infallible;
+mod connection;
+mod http2;
+mod keepalive;
+mod wire;
+
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
@@ -9,27 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::{HeaderValue, Request, header};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tonic::body::Body;
-use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::api::{Api, router};
+use crate::api::Api;
 use crate::config::Url;
-use crate::grpc::keepalive::PingGuard;
-use crate::metrics::CountRpcsLayer;
 
-/// Flow-control windows of an HTTP/2 connection, in bytes: large enough that a list of many keys is not
-/// held up by round trips.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// What the metadata of one request may come to: tokens of many groups, baggage of tracing.
-const HEADER_LIST_BYTES: u32 = 1 << 20;
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -117,7 +106,7 @@ pub async fn serve(
         };
         match accepted {
             Ok(stream) => {
-                tokio::spawn(connection(stream, protocols.clone(), connections.clone(), stop.clone()));
+                tokio::spawn(connection::serve(stream, protocols.clone(), connections.clone(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
@@ -130,9 +119,11 @@ pub async fn serve(
     }
 }
 
-type Stream = Box<dyn Transport>;
+/// An accepted connection, whatever carries it.
+pub(crate) type Stream = Box<dyn Transport>;
 
-trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A stream of bytes in both directions.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 async fn accept(listener: &Listener) -> io::Result<Stream> {
@@ -144,69 +135,4 @@ async fn accept(listener: &Listener) -> io::Result<Stream> {
         }
         Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
     }
-}
-
-async fn connection(
-    stream: Stream,
-    protocols: Protocols,
-    connections: Connections,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    let (interval, timeout) = connections.keepalive;
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(connections.streams_max)
-        .max_header_list_size(HEADER_LIST_BYTES)
-        .keep_alive_interval(Some(interval).filter(|interval| !interval.is_zero()));
-    if !timeout.is_zero() {
-        builder.http2().keep_alive_timeout(timeout);
-    }
-    builder.http1().timer(TokioTimer::new());
-    let grpc = protocols.grpc.map(|api| {
-        let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
-        counted.layer(service_fn(move |request| {
-            let api = Arc::clone(&api);
-            async move { Ok::<_, Infallible>(router::serve(api, request).await) }
-        }))
-    });
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answer = match &grpc {
-            Some(grpc) if is_grpc(&request) => Either::Left(grpc.clone().call(request)),
-            _ => Either::Right(protocols.http.clone().oneshot(request.map(axum::body::Body::new))),
-        };
-        async move {
-            match answer {
-                Either::Left(answer) => answer.await.map(|answer| answer.map(Body::new)),
-                Either::Right(answer) => answer.await.map(|answer| answer.map(Body::new)),
-            }
-        }
-    });
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(PingGuard::new(stream, connections.ping_min)), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // How a connection ends is the client's business.
-        _ended = connection.as_mut() => return,
-        _ = stop.wait_for(|&stop| stop) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ended = connection.await;
-}
-
-/// An answer of one protocol or the other.
-enum Either<L, R> {
-    Left(L),
-    Right(R),
-}
-
-fn is_grpc(request: &Request<Incoming>) -> bool {
-    request.version() == http::Version::HTTP_2
-        && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc_type)
-}
-
-fn is_grpc_type(value: &HeaderValue) -> bool {
-    value.as_bytes().starts_with(b"application/grpc")
 }
