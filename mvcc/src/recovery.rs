@@ -36,6 +36,15 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
     open_unmarked(disk, dir, options)
 }
 
+/// Where the log begins a new segment of its own accord: a batch that does not fit any more. Sealing comes before that.
+#[cfg(not(test))]
+fn log_segment_bytes() -> u64 {
+    ketch_wal::SEGMENT_BYTES_MAX
+}
+
+#[cfg(test)]
+use tests::log_segment_bytes;
+
 /// Opens a directory that may be an import under way.
 pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
     if !options.read_only {
@@ -45,10 +54,10 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
     // What is no checkpoint of ours is refused before anything is touched; it is read when the log's lock is held.
     checkpoint::load::check(&*disk, dir)?;
     let wal_options = ketch_wal::Options {
-        segment_bytes: ketch_wal::SEGMENT_BYTES_MAX,
+        segment_bytes: log_segment_bytes(),
         spare_segments: 1, // header only: sealing need not wait for a new file to be durable
         zero_fill: false,
-        manual_rotation: true,
+        manual_rotation: log_segment_bytes() == ketch_wal::SEGMENT_BYTES_MAX,
         metadata: options.metadata.clone(),
         read_only: options.read_only,
         unsafe_no_sync: options.unsafe_no_sync,
@@ -264,5 +273,70 @@ impl State {
         // The tombstone before a creation may have left the index already, here or when the change was made.
         let follows = change.kind == record::CREATE || previous == change.previous;
         (version == fields.version && follows).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use ketch_wal::SimDisk;
+
+    use super::*;
+    use crate::{KeyRange, Progress, Query};
+
+    thread_local! {
+        static LOG_SEGMENT_BYTES: Cell<u64> = const { Cell::new(ketch_wal::SEGMENT_BYTES_MAX) };
+    }
+
+    pub(super) fn log_segment_bytes() -> u64 {
+        LOG_SEGMENT_BYTES.get()
+    }
+
+    fn commit(store: &mut Store) {
+        let index = store.applied().index + 1;
+        store.commit(Applied { index, term: 1 }).unwrap();
+        store.step(100).unwrap();
+    }
+
+    fn put(store: &mut Store, i: u32) {
+        store.txn().put(format!("k{:02}", i % 40).as_bytes(), &i.to_be_bytes(), 0).unwrap();
+        commit(store);
+    }
+
+    /// A segment that the log ended by itself has no footer; those after it are rewritten under greater numbers and stand, in
+    /// the log's order, before the segment a checkpoint ends in.
+    #[test]
+    fn segments_the_log_ended_by_itself_are_read_in_order() {
+        LOG_SEGMENT_BYTES.set(64 << 10);
+        let disk = SimDisk::new(1);
+        let open = |segment_bytes| {
+            let options = Options { segment_bytes, checkpoint_versions: 1 << 40, ..Options::default() };
+            Store::open(disk.clone(), Path::new("/s"), options).unwrap()
+        };
+        let mut store = open(1 << 30);
+        for i in 0..40u32 {
+            let value = bytes::Bytes::from(vec![i as u8; 20_000]);
+            store.table_put(TableId(1), bytes::Bytes::from_static(b"k"), value);
+            put(&mut store, i);
+        }
+        assert!(store.shared.log.wal.segments().len() > 5, "the log went on to other segments");
+        drop(store);
+        let mut store = open(8 << 10);
+        (0..2000).for_each(|i| put(&mut store, i));
+        store.compact(store.revision() - 10).unwrap();
+        commit(&mut store);
+        while store.background().step(100).unwrap() == Progress::More {}
+        store.background().checkpoint().unwrap();
+        put(&mut store, 3);
+        let everything = |store: &Store| {
+            let view = store.reader().view();
+            (view.range(&Query::new(KeyRange::all())).unwrap(), view.table(TableId(1)).get(b"k").cloned())
+        };
+        let order: Vec<u64> = store.shared.log.wal.segments().iter().map(|info| info.id.0).collect();
+        assert!(!order.is_sorted(), "something was rewritten: {order:?}");
+        let expected = everything(&store);
+        drop(store);
+        assert_eq!(everything(&open(8 << 10)), expected);
     }
 }

@@ -67,6 +67,14 @@ const PUT_OVERHEAD: u64 = 128;
 /// What a tombstone takes beside its key, at most.
 const TOMBSTONE_OVERHEAD: u64 = 64;
 
+#[cfg(not(test))]
+const fn bytes_max() -> u64 {
+    WriteTxn::BYTES_MAX
+}
+
+#[cfg(test)]
+use tests::bytes_max;
+
 impl<'a> WriteTxn<'a> {
     /// The most bytes a transaction may write to the log, 320 MiB, of the 1 GiB that a commit can hold. Whoever commits
     /// when [`Store::pending_bytes`] is above 512 MiB never has one that does not fit.
@@ -75,7 +83,7 @@ impl<'a> WriteTxn<'a> {
     /// Whether `more` bytes may be written on top of what was.
     fn admit(&self, more: u64) -> Result<(), WriteError> {
         let bytes = self.store.pending_bytes() - self.bytes_before + more;
-        let limit = Self::BYTES_MAX;
+        let limit = bytes_max();
         if bytes > limit { Err(WriteError::TransactionTooLarge { bytes, limit }) } else { Ok(()) }
     }
 
@@ -218,5 +226,44 @@ impl<'a> WriteTxn<'a> {
         let pending = Some(Arc::clone(&self.store.state.pending));
         let _epoch = Arc::clone(&self.store.state.root.epoch);
         Previous { values: Values { shared, pending }, revision, _epoch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ketch_wal::SimDisk;
+
+    use super::*;
+    use crate::{Applied, Options};
+
+    /// Little enough for a quick test.
+    pub(super) const fn bytes_max() -> u64 {
+        WriteTxn::BYTES_MAX >> 10
+    }
+
+    #[test]
+    fn a_delete_of_too_much_changes_nothing() {
+        let mut store = Store::open(SimDisk::new(1), Path::new("/s"), Options::default()).unwrap();
+        let key = |i: u8| [&[i][..], &[b'k'; 4 << 10]].concat();
+        let commit = |store: &mut Store, index| store.commit(Applied { index, term: 1 }).unwrap();
+        for i in 0..81 {
+            store.txn().put(&key(i), b"", 0).unwrap();
+            commit(&mut store, u64::from(i) + 1);
+        }
+        let refused = store.txn().delete_range(&KeyRange::all());
+        assert!(
+            matches!(refused, Err(WriteError::TransactionTooLarge { limit, .. }) if limit == bytes_max())
+        );
+        assert_eq!((store.revision(), store.pending_bytes(), store.sizes().keys), (82, 0, 81));
+        let some = KeyRange::from_wire(key(0).into(), key(40).into());
+        let mut txn = store.txn();
+        assert_eq!(txn.delete_range(&some).unwrap().len(), 40);
+        // The transaction as a whole has the limit.
+        assert!(matches!(txn.delete_range(&KeyRange::all()), Err(WriteError::TransactionTooLarge { .. })));
+        txn.finish();
+        commit(&mut store, 100);
+        assert_eq!(store.sizes().keys, 41);
     }
 }

@@ -31,6 +31,24 @@ fn scanned(hub: &WatchHub) -> u64 {
     lock(&hub.front.hub.inner).scanned
 }
 
+/// The root of a commit is there a moment before its publication is known here: whoever has read it does not get its events.
+#[test]
+fn now_is_behind_everything_that_can_be_read() {
+    let mut store = store(10, 64);
+    let hub = store.hub();
+    let stream = hub.stream(Arc::new(|| {}));
+    hub.front.hub.publish(store.revision() - 1);
+    assert!(stream.watch(1, WatchRequest::new(KeyRange::all())));
+    hub.front.hub.publish(store.revision());
+    while hub.step(10).unwrap() == Progress::More {}
+    assert!(stream.take(10).is_none());
+    store.txn().put(b"k", b"v", 0).unwrap();
+    store.commit(Applied { index: 100, term: 1 }).unwrap();
+    while hub.step(10).unwrap() == Progress::More {}
+    let batch = stream.take(10).unwrap();
+    assert_eq!(batch.events.iter().map(|event| event.revision()).collect::<Vec<_>>(), [store.revision()]);
+}
+
 /// However many watchers are behind, and wherever each of them starts: the log is read once.
 #[test]
 fn late_watchers_share_one_scan() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ketch_mvcc::model::Model;
 use ketch_mvcc::{
     Applied, Chunk, Cursor, Import, KeyRange, KeyValue, OpenError, Options, Progress, Query, Store, TableId,
-    WriteError, WriteTxn,
+    WriteError,
 };
 use ketch_wal::SimDisk;
 
@@ -371,26 +371,4 @@ fn limits_are_typed_and_change_nothing() {
     commit(&mut store);
     assert!((pending..pending + 8192).contains(&(store.sizes().physical_bytes - before)));
     assert_eq!(store.pending_bytes(), 0);
-}
-
-#[test]
-fn a_delete_of_too_much_changes_nothing() {
-    let mut store = open(&SimDisk::new(1), Options::default());
-    // Long keys, so that few of them are too much.
-    let key = |i: u32| [&i.to_be_bytes()[..], &vec![b'k'; 4 << 20]].concat();
-    for i in 0..81 {
-        store.txn().put(&key(i), b"", 0).unwrap();
-        commit(&mut store);
-    }
-    let refused = store.txn().delete_range(&KeyRange::all());
-    assert!(matches!(refused, Err(WriteError::TransactionTooLarge { limit: WriteTxn::BYTES_MAX, .. })));
-    assert_eq!((store.revision(), store.pending_bytes(), store.sizes().keys), (82, 0, 81));
-    let some = KeyRange::from_wire(key(0).into(), key(40).into());
-    let mut txn = store.txn();
-    assert_eq!(txn.delete_range(&some).unwrap().len(), 40);
-    // The transaction as a whole has the limit.
-    assert!(matches!(txn.delete_range(&KeyRange::all()), Err(WriteError::TransactionTooLarge { .. })));
-    txn.finish();
-    commit(&mut store);
-    assert_eq!(store.sizes().keys, 41);
 }

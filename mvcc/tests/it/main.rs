@@ -11,6 +11,7 @@ mod fixtures;
 mod histories;
 mod history;
 mod hub;
+mod opening;
 mod planted;
 mod publishing;
 mod random;

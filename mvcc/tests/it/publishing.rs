@@ -13,7 +13,6 @@ mod sync {
 }
 
 #[path = "../../src/index/publish.rs"]
-#[expect(unreachable_pub, unused_qualifications, reason = "the file is the library's")]
 mod publish;
 
 use publish::Cell;
