@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod compactor;
 pub mod config;
 pub mod consensus;
+pub mod corrupt;
 pub mod datadir;
 pub mod deliver;
 pub mod grpc;

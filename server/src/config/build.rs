@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::gotext::{self, quote, to_duration};
 use super::settings::Settings;
 use super::url::Url;
-use super::{Config, ConfigError, Notice, log};
+use super::{Config, ConfigError, Notice, features, log};
 use crate::api::watch::progress::{INTERVAL_DEFAULT, INTERVAL_MIN};
 use crate::compactor::Retention;
 
@@ -25,6 +25,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
     let (interval, timeout) = (duration("grpc-keepalive-interval"), duration("grpc-keepalive-timeout"));
     let pings = !interval.is_zero() && !timeout.is_zero();
     let streams = or_default(settings.unsigned("max-concurrent-streams"), u64::from(u32::MAX));
+    let gates = settings.text("feature-gates");
     Ok(Config {
         data_dir: data_dir(settings, &name),
         snapshot_count: or_default(settings.unsigned("snapshot-count"), 10_000),
@@ -58,6 +59,10 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
             Duration::from_millis(300),
         ),
         watch_progress_notify_interval: progress_interval(duration("watch-progress-notify-interval")),
+        initial_corrupt_check: features::is_on(gates, features::INITIAL_CORRUPT_CHECK),
+        corrupt_check_time: duration("corrupt-check-time"),
+        compact_hash_check_time: features::is_on(gates, features::COMPACT_HASH_CHECK)
+            .then(|| duration("compact-hash-check-time")),
         unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
         cors: settings.strings("cors").to_vec(),
         host_whitelist: settings.strings("host-whitelist").to_vec(),

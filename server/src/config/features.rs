@@ -6,27 +6,39 @@ use super::{ConfigError, Notice};
 struct Gate {
     name: &'static str,
     default: bool,
-    /// Why another value changes nothing; `None`: another value is refused.
-    no_effect: Option<&'static str>,
+    other: Other,
 }
 
-const fn gate(name: &'static str, default: bool, no_effect: Option<&'static str>) -> Gate {
-    Gate { name, default, no_effect }
+/// What a value other than the default does.
+enum Other {
+    Works,
+    /// Nothing, for this reason.
+    NoEffect(&'static str),
+    Refused,
 }
 
-const ONE_STORE: Option<&str> = Some("it chooses between two ways of etcd's backend");
-const NO_DEFRAG: Option<&str> = Some("defragmentation never blocks here");
+const fn gate(name: &'static str, default: bool, other: Other) -> Gate {
+    Gate { name, default, other }
+}
+
+const ONE_STORE: Other = Other::NoEffect("it chooses between two ways of etcd's backend");
+const NO_DEFRAG: Other = Other::NoEffect("defragmentation never blocks here");
+
+/// `InitialCorruptCheck`.
+pub(super) const INITIAL_CORRUPT_CHECK: &str = "InitialCorruptCheck";
+/// `CompactHashCheck`.
+pub(super) const COMPACT_HASH_CHECK: &str = "CompactHashCheck";
 
 const GATES: &[Gate] = &[
-    gate("AllAlpha", false, None),
-    gate("AllBeta", false, Some("all beta gates are on by default")),
-    gate("CompactHashCheck", false, None),
-    gate("FastLeaseKeepAlive", true, None),
-    gate("InitialCorruptCheck", false, None),
-    gate("LeaseCheckpoint", false, None),
-    gate("LeaseCheckpointPersist", false, None),
-    gate("PriorityRequest", false, None),
-    gate("SetMemberLocalAddr", false, None),
+    gate("AllAlpha", false, Other::Refused),
+    gate("AllBeta", false, Other::NoEffect("all beta gates are on by default")),
+    gate(COMPACT_HASH_CHECK, false, Other::Works),
+    gate("FastLeaseKeepAlive", true, Other::Refused),
+    gate(INITIAL_CORRUPT_CHECK, false, Other::Works),
+    gate("LeaseCheckpoint", false, Other::Refused),
+    gate("LeaseCheckpointPersist", false, Other::Refused),
+    gate("PriorityRequest", false, Other::Refused),
+    gate("SetMemberLocalAddr", false, Other::Refused),
     gate("StopGRPCServiceOnDefrag", false, NO_DEFRAG),
     gate("TxnModeWriteWithSharedBuffer", true, ONE_STORE),
 ];
@@ -69,11 +81,15 @@ pub(crate) fn check(text: &str) -> Result<Vec<Notice>, ConfigError> {
     }
     let mut notices = Vec::new();
     for (gate, on) in pairs.into_iter().filter(|(gate, on)| gate.default != *on) {
-        let Some(why) = gate.no_effect else {
-            return Err(ConfigError::invalid(format!(
-                "--feature-gates={}={on} is not supported by ketch yet: remove the gate to start",
-                gate.name
-            )));
+        let why = match gate.other {
+            Other::Works => continue,
+            Other::NoEffect(why) => why,
+            Other::Refused => {
+                return Err(ConfigError::invalid(format!(
+                    "--feature-gates={}={on} is not supported by ketch yet: remove the gate to start",
+                    gate.name
+                )));
+            }
         };
         notices.push(Notice {
             warning: true,
@@ -82,6 +98,12 @@ pub(crate) fn check(text: &str) -> Result<Vec<Notice>, ConfigError> {
         });
     }
     Ok(notices)
+}
+
+/// Whether the list, once checked, turns the gate `name` on; the last word counts.
+pub(super) fn is_on(text: &str, name: &str) -> bool {
+    let pairs = pairs(text).unwrap_or_default();
+    pairs.into_iter().rev().find(|(gate, _)| gate.name == name).is_some_and(|(_, on)| on)
 }
 
 #[cfg(test)]
@@ -99,7 +121,15 @@ mod tests {
     fn only_what_can_be_honoured_passes() {
         assert_eq!(check("FastLeaseKeepAlive=true, AllAlpha=false,").unwrap(), []);
         assert_eq!(check("TxnModeWriteWithSharedBuffer=false").unwrap().len(), 1);
-        let refused = check("InitialCorruptCheck=true").unwrap_err();
-        assert!(refused.message().contains("InitialCorruptCheck=true is not supported"), "{refused}");
+        assert_eq!(check("InitialCorruptCheck=true,CompactHashCheck=true").unwrap(), []);
+        let refused = check("SetMemberLocalAddr=true").unwrap_err();
+        assert!(refused.message().contains("SetMemberLocalAddr=true is not supported"), "{refused}");
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        assert!(is_on("InitialCorruptCheck=false, InitialCorruptCheck=true", INITIAL_CORRUPT_CHECK));
+        assert!(!is_on("InitialCorruptCheck=true,InitialCorruptCheck=false", INITIAL_CORRUPT_CHECK));
+        assert!(!is_on("CompactHashCheck=true", INITIAL_CORRUPT_CHECK));
     }
 }

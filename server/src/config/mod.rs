@@ -120,6 +120,13 @@ pub struct Config {
     pub warning_apply_duration: Duration,
     /// `--warning-unary-request-duration`.
     pub warning_unary_request_duration: Duration,
+    /// The gate `InitialCorruptCheck`: a member compares its data with its peers' before it serves.
+    pub initial_corrupt_check: bool,
+    /// `--corrupt-check-time`: how often the leader compares the followers' data with its own; zero: never.
+    pub corrupt_check_time: Duration,
+    /// `--compact-hash-check-time` if the gate `CompactHashCheck` is on: how often the leader looks for a compaction to
+    /// compare the members at.
+    pub compact_hash_check_time: Option<Duration>,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
     /// `--cors`: origins that browsers may call from; contains `*` by default.

@@ -116,7 +116,7 @@ fn every_option_that_is_not_served_yet_stops_the_start_and_is_named() {
     let mut checked = 0;
     for flag in table::all().filter(|flag| flag.status == table::Status::NotYet) {
         let other = match flag.name {
-            "feature-gates" => "InitialCorruptCheck=true",
+            "feature-gates" => "SetMemberLocalAddr=true",
             "discovery-token" | "discovery-endpoints" => continue,
             _ => match flag.kind {
                 table::Kind::Bool if flag.default == "false" => "true",

@@ -8,6 +8,7 @@
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
 //! | cluster version | one task | `Proposer`, when a downgrade moves it |
+//! | corruption checks | a task for each that is on | peers' `/members/hashkv`; `Proposer`, to raise `CORRUPT` |
 //! | `ketch-watch` | its own thread | watch hub → watch streams; woken by each commit |
 //! | publishing | one task | `Proposer`: name, client URLs and cluster version, before the member is ready |
 //!
@@ -38,7 +39,7 @@ use crate::quota::Quota;
 use crate::read::ReadBarrier;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::state::Shared;
-use crate::{compactor, http, peer, versions};
+use crate::{compactor, corrupt, http, peer, versions};
 
 mod network;
 mod open;
@@ -76,7 +77,10 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let probes = listen_all(&config.listen_metrics_urls).await?;
     let remote = open::ask_peers(config).await?;
     let opened = open::open(config, remote)?;
-    let Opened { identity, boot, core, log, applier, staging, dir, peers: told, .. } = opened;
+    let Opened { identity, boot, core, log, applier, staging, dir, founded, peers: told, .. } = opened;
+    if config.initial_corrupt_check && !founded {
+        corrupt::initial(identity, applier.cluster(), applier.store().reader().view()).await?;
+    }
 
     let metrics = Arc::new(Metrics::new());
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
@@ -142,6 +146,12 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         listeners.spawn(compactor::run(Arc::clone(&api), retention, stop.clone()));
     }
     listeners.spawn(versions::watch(Arc::clone(&api), stop.clone()));
+    if !config.corrupt_check_time.is_zero() {
+        listeners.spawn(corrupt::watch(Arc::clone(&api), config.corrupt_check_time, stop.clone()));
+    }
+    if let Some(every) = config.compact_hash_check_time {
+        listeners.spawn(corrupt::watch_compactions(Arc::clone(&api), every, stop.clone()));
+    }
     listeners.spawn(streams::watch_leader(Arc::clone(&api), config.election_timeout, stop));
     let streams = Arc::clone(&api.streams);
     Ok(Running { driver, network, streams, listeners, stop_listeners, stop_threads, threads, _dir: dir })

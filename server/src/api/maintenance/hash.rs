@@ -55,7 +55,8 @@ pub async fn hash_kv(
     })
 }
 
-fn folded(hash: u64) -> u32 {
+/// The hash as clients and peers are told it.
+pub(crate) fn folded(hash: u64) -> u32 {
     (hash ^ hash >> 32) as u32
 }
 

@@ -230,7 +230,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Differs("not all of the gates are served, see below"),
         "feature-gates",
         Kind::Gates,
         "",

@@ -119,7 +119,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Features,
-        Status::NotYet,
+        Status::Works,
         "corrupt-check-time",
         Kind::Duration,
         "0s",
@@ -127,7 +127,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Features,
-        Status::NotYet,
+        Status::Works,
         "compact-hash-check-time",
         Kind::Duration,
         "1m",
