@@ -1,6 +1,6 @@
 //! All watchers, in groups by how they are served; and the streams that own them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::event::Event;
@@ -14,9 +14,8 @@ use crate::shared::{Root, Shared};
 
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
-    pub(crate) watchers: Slab,
-    pub(crate) streams: BTreeMap<u32, StreamState>,
-    next_stream: u32,
+    pub(crate) watchers: Slab<Watcher>,
+    pub(crate) streams: Slab<StreamState>,
     live: RangeSet,
     /// Every live watcher has been served up to here.
     pub(crate) delivered: i64,
@@ -77,9 +76,7 @@ impl Inner {
     }
 
     pub(crate) fn add_stream(&mut self, wake: Wake) -> u32 {
-        self.next_stream += 1;
-        self.streams.insert(self.next_stream, StreamState::new(wake));
-        self.next_stream
+        self.streams.insert(StreamState::new(wake))
     }
 
     /// Adds a watcher; `published` is the newest revision. A start below the compaction point is the end of it.
@@ -218,7 +215,7 @@ impl Inner {
                 }
                 watcher.push(event);
                 let owner = watcher.stream;
-                if streams.get_mut(&owner).is_some_and(|stream| stream.ready(number, watcher)) {
+                if streams.get_mut(owner).is_some_and(|stream| stream.ready(number, watcher)) {
                     fresh.push(owner);
                 }
             });
@@ -274,7 +271,7 @@ impl Inner {
         let Some(watcher) = self.watchers.get_mut(number) else { return };
         watcher.place = Place::Lost;
         let owner = watcher.stream;
-        if self.streams.get_mut(&owner).is_some_and(|stream| stream.ready(number, watcher)) {
+        if self.streams.get_mut(owner).is_some_and(|stream| stream.ready(number, watcher)) {
             self.fresh.push(owner);
         }
     }
@@ -329,7 +326,7 @@ impl Inner {
     /// Wakes every stream that has got something since it was last woken.
     pub(crate) fn wake(&mut self) {
         for number in std::mem::take(&mut self.fresh) {
-            if let Some(stream) = self.streams.get_mut(&number) {
+            if let Some(stream) = self.streams.get_mut(number) {
                 stream.wake();
             }
         }

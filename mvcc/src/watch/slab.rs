@@ -1,51 +1,65 @@
-//! Watchers by number: one block of memory, so that a hundred thousand idle ones cost little more than themselves.
-
-use super::watcher::Watcher;
+//! Watchers, and streams, by number: one block of memory, so that a hundred thousand idle ones cost little more than themselves.
 
 /// Numbers are used again after a removal.
-#[derive(Debug, Default)]
-pub(crate) struct Slab {
-    slots: Vec<Option<Watcher>>,
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    slots: Vec<Option<T>>,
     free: Vec<u32>,
 }
 
-impl Slab {
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Puts a watcher in and says its number.
-    pub(crate) fn insert(&mut self, watcher: Watcher) -> u32 {
+    /// Puts one in and says its number.
+    pub(crate) fn insert(&mut self, item: T) -> u32 {
         match self.free.pop() {
             Some(number) => {
-                self.slots[number as usize] = Some(watcher);
+                self.slots[number as usize] = Some(item);
                 number
             }
             None => {
-                self.slots.push(Some(watcher));
+                self.slots.push(Some(item));
                 (self.slots.len() - 1) as u32
             }
         }
     }
 
-    pub(crate) fn get(&self, number: u32) -> Option<&Watcher> {
+    pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.slots.get(number as usize)?.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Watcher> {
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         self.slots.get_mut(number as usize)?.as_mut()
     }
 
     pub(crate) fn remove(&mut self, number: u32) {
-        if self.slots.get_mut(number as usize).and_then(Option::take).is_some() {
-            self.free.push(number);
+        if self.take(number).is_some() {
+            self.release(number);
         }
+    }
+
+    /// Takes one out whose number may still be in use somewhere: it is not given to another before it has been released.
+    pub(crate) fn take(&mut self, number: u32) -> Option<T> {
+        self.slots.get_mut(number as usize)?.take()
+    }
+
+    /// The number of one that was taken out may be given to another.
+    pub(crate) fn release(&mut self, number: u32) {
+        self.free.push(number);
         if self.free.len() == self.slots.len() {
             *self = Slab::default(); // the last one gives the block back
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Watcher)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number as u32, slot.as_ref()?)))
     }
 }

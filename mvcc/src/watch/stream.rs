@@ -131,7 +131,7 @@ impl WatchStream {
     pub fn watch(&self, id: i64, request: WatchRequest) -> bool {
         let hub = &self.front.hub;
         let mut inner = lock(&hub.inner);
-        if inner.streams.get(&self.number).is_none_or(|stream| stream.watchers.contains_key(&id)) {
+        if inner.streams.get(self.number).is_none_or(|stream| stream.watchers.contains_key(&id)) {
             return false;
         }
         // Read under the lock: a commit that anybody can have seen before this line is before "now".
@@ -140,7 +140,7 @@ impl WatchStream {
         let compacted = root.compacted;
         drop(root);
         let number = inner.add(self.number, id, &request, published, compacted);
-        if let Some(stream) = inner.streams.get_mut(&self.number) {
+        if let Some(stream) = inner.streams.get_mut(self.number) {
             stream.watchers.insert(id, number);
         }
         inner.wake();
@@ -155,7 +155,7 @@ impl WatchStream {
     /// Ends a watcher; false when there is none of that name. Nothing of it comes any more.
     pub fn cancel(&self, id: i64) -> bool {
         let mut inner = lock(&self.front.hub.inner);
-        let number = inner.streams.get_mut(&self.number).and_then(|stream| stream.watchers.remove(&id));
+        let number = inner.streams.get_mut(self.number).and_then(|stream| stream.watchers.remove(&id));
         number.map(|number| inner.remove(number)).is_some()
     }
 
@@ -165,7 +165,7 @@ impl WatchStream {
         let compacted = self.front.content().root.get().compacted;
         let had_late = inner.has_late();
         let taken = loop {
-            let Some(stream) = inner.streams.get_mut(&self.number) else { break None };
+            let Some(stream) = inner.streams.get_mut(self.number) else { break None };
             let Some(number) = stream.ready.pop_front() else { break None };
             if let Some(batch) = inner.take(self.number, number, max, compacted) {
                 break Some(batch);
@@ -183,14 +183,14 @@ impl WatchStream {
     /// its way. A progress notice with it never overtakes an event.
     pub fn progress(&self, id: i64) -> Option<i64> {
         let inner = lock(&self.front.hub.inner);
-        let number = inner.streams.get(&self.number)?.watchers.get(&id)?;
+        let number = inner.streams.get(self.number)?.watchers.get(&id)?;
         inner.progress(*number)
     }
 
     /// As [`WatchStream::progress`], for all watchers of the stream together; a stream without watchers has none.
     pub fn progress_all(&self) -> Option<i64> {
         let inner = lock(&self.front.hub.inner);
-        let watchers = &inner.streams.get(&self.number)?.watchers;
+        let watchers = &inner.streams.get(self.number)?.watchers;
         let mut least = None;
         for &number in watchers.values() {
             let progress = inner.progress(number)?;
@@ -204,13 +204,15 @@ impl Drop for WatchStream {
     fn drop(&mut self) {
         /// How many watchers go before others get at the hub again.
         const SLICE: usize = 1000;
-        let stream = lock(&self.front.hub.inner).streams.remove(&self.number);
+        let stream = lock(&self.front.hub.inner).streams.take(self.number);
         let numbers: Vec<u32> =
             stream.map(|stream| stream.watchers.into_values().collect()).unwrap_or_default();
         for slice in numbers.rchunks(SLICE) {
             let mut inner = lock(&self.front.hub.inner);
             slice.iter().rev().for_each(|&number| inner.remove(number));
         }
+        // Now no watcher names the stream any more.
+        lock(&self.front.hub.inner).streams.release(self.number);
     }
 }
 
@@ -227,13 +229,13 @@ impl Inner {
         let (id, previous) = (watcher.id, watcher.previous);
         if over {
             self.remove(number);
-            if let Some(stream) = self.streams.get_mut(&stream) {
+            if let Some(stream) = self.streams.get_mut(stream) {
                 stream.watchers.remove(&id);
             }
         } else if !watcher.is_drained() {
             // The consumer is taking right now; it need not be woken.
             watcher.ready = true;
-            if let Some(stream) = self.streams.get_mut(&stream) {
+            if let Some(stream) = self.streams.get_mut(stream) {
                 stream.ready.push_back(number);
             }
         }
