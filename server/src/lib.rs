@@ -21,6 +21,7 @@ pub mod datadir;
 pub mod deliver;
 pub mod grpc;
 pub mod http;
+pub mod late;
 pub mod logging;
 pub mod metrics;
 pub mod peer;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ketch_proto::etcdserverpb::InternalRaftRequest;
 use ketch_raft::{ChangeError, ConfChange, ConfChangeKind, Status};
@@ -10,15 +11,18 @@ use tokio::time::Instant;
 use crate::apply::answer::{Answer, ApplyError, Outcome};
 use crate::apply::command::{self, RequestId};
 use crate::caller::Caller;
+use crate::clock;
 use crate::cluster::Context;
 use crate::consensus::core::{Input, Refused};
 use crate::consensus::shell::Driver;
+use crate::late;
+use crate::peer::Network;
 
 /// How far applying may be behind committing before new commands are refused.
 const APPLY_GAP_MAX: u64 = 5000;
 
 /// A change of members that found another one under way is proposed again after this.
-const CHANGE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
+const CHANGE_RETRY: Duration = Duration::from_millis(20);
 
 /// Why a write was not carried out, or why nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,10 @@ pub enum ProposeError {
     LeaderChanged,
     /// Unknown: no answer within the time limit.
     Timeout,
+    /// Unknown: no answer within the time limit, and the leader, or the leader's quorum, was not reached all the time.
+    ConnectionLost,
+    /// There was no leader all the time, so it went nowhere.
+    NoLeader,
     /// Unknown: the member is stopping.
     Stopped,
     /// Committed and refused, the same on every member; nothing changed.
@@ -55,13 +63,27 @@ pub struct Proposer {
     boot: u64,
     counter: AtomicU64,
     request_bytes_max: usize,
+    reach: Option<Reach>,
+}
+
+/// What tells why an answer did not come.
+struct Reach {
+    network: Arc<Network>,
+    election: Duration,
 }
 
 impl Proposer {
     /// The proposing side of `member` in its life numbered `boot`.
     #[must_use]
     pub fn new(driver: Arc<Driver>, member: u64, boot: u64, request_bytes_max: usize) -> Proposer {
-        Proposer { driver, member, boot, counter: AtomicU64::new(0), request_bytes_max }
+        Proposer { driver, member, boot, counter: AtomicU64::new(0), request_bytes_max, reach: None }
+    }
+
+    /// The same, with what it needs to say why an answer did not come: the network, and how long an election takes.
+    #[must_use]
+    pub fn over(mut self, network: Arc<Network>, election: Duration) -> Proposer {
+        self.reach = Some(Reach { network, election });
+        self
     }
 
     /// Replicates `request` on behalf of `caller` and waits until this member has applied it.
@@ -108,7 +130,7 @@ impl Proposer {
             };
             match self.submit(id, Input::Change { id: id.serial, change }, deadline).await {
                 // One at a time: the other one is applied soon, or will never be.
-                Err(ProposeError::ChangePending) if crate::clock::now() < deadline => {
+                Err(ProposeError::ChangePending) if clock::now() < deadline => {
                     tokio::time::sleep(CHANGE_RETRY).await;
                 }
                 verdict => return verdict,
@@ -145,6 +167,7 @@ impl Proposer {
 
     async fn submit(&self, id: RequestId, input: Input, deadline: Instant) -> Result<Answer, ProposeError> {
         let metrics = self.driver.metrics();
+        let start = clock::now();
         let mut waiting = self.driver.proposals().register(id.serial);
         self.driver.submit(input);
         let outcome = tokio::time::timeout_at(deadline, waiting.value()).await;
@@ -157,17 +180,33 @@ impl Proposer {
             Ok(Some(Err(Refused::ChangePending))) => ProposeError::ChangePending,
             Ok(Some(Err(Refused::InvalidChange(error)))) => ProposeError::InvalidChange(error),
             Ok(None) => ProposeError::Stopped,
-            Err(_elapsed) => ProposeError::Timeout,
+            Err(_elapsed) => self.why_late(start),
         };
         metrics.proposals_failed.inc();
         Err(verdict)
     }
 }
 
+impl Proposer {
+    fn why_late(&self, start: Instant) -> ProposeError {
+        let Some(Reach { network, election }) = &self.reach else { return ProposeError::Timeout };
+        let shared = self.driver.shared();
+        let leadership = shared.leadership();
+        let all_the_time = |id: u64| network.connected_since(id).is_some_and(|since| since < start);
+        let reached = if leadership.leader == self.member {
+            let cluster = shared.cluster();
+            let count = cluster.members.keys().filter(|&&id| id == self.member || all_the_time(id)).count();
+            count > cluster.members.len() / 2
+        } else {
+            all_the_time(leadership.leader)
+        };
+        late::reason(start, leadership, *election, reached)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use ketch_proto::etcdserverpb::PutRequest;
     use ketch_wal::{Disk, SimDisk};
@@ -206,7 +245,7 @@ mod tests {
 
     async fn refusal(proposer: &Proposer, request: InternalRaftRequest) -> ProposeError {
         // Already over: what is not refused at once is a timeout.
-        let deadline = crate::clock::now() - Duration::from_secs(1);
+        let deadline = clock::now() - Duration::from_secs(1);
         proposer.propose(&Caller::default(), request, deadline).await.unwrap_err()
     }
 

@@ -11,7 +11,9 @@ use ketch_proto::etcdserverpb::{AlarmMember, ResponseHeader};
 use tokio::sync::watch;
 
 use crate::apply::cluster::Cluster;
+use crate::clock;
 use crate::consensus::core::Standing;
+use crate::late::Leadership;
 
 /// The published state of one member.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Shared {
     pub reader: Reader,
     term: AtomicU64,
     leader: AtomicU64,
+    leadership: RwLock<Leadership>,
     commit: AtomicU64,
     applied: AtomicU64,
     leader_changes: AtomicU64,
@@ -50,6 +53,7 @@ impl Shared {
             reader,
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
+            leadership: RwLock::default(),
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
@@ -68,6 +72,11 @@ impl Shared {
     pub fn set_standing(&self, standing: Standing) {
         self.term.store(standing.term, Ordering::Relaxed);
         if self.leader.swap(standing.leader, Ordering::Relaxed) != standing.leader {
+            let now = clock::now();
+            let mut known = write(&self.leadership);
+            let elected = if standing.leader == 0 { known.elected } else { Some(now) };
+            *known = Leadership { leader: standing.leader, since: Some(now), elected };
+            drop(known);
             self.leader_changed.send_replace(standing.leader);
         }
         self.commit.store(standing.commit, Ordering::Relaxed);
@@ -106,6 +115,12 @@ impl Shared {
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
             is_learner: self.is_learner.load(Ordering::Relaxed),
         }
+    }
+
+    /// Who leads, and since when.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        *read(&self.leadership)
     }
 
     /// The index of the last entry whose effect is visible.

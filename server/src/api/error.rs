@@ -71,6 +71,9 @@ impl From<ProposeError> for ApiError {
             ProposeError::LeaderChanged => RpcError::LeaderChanged,
             ProposeError::Timeout => RpcError::TimedOut,
             ProposeError::Stopped => RpcError::ServerStopped,
+            ProposeError::ConnectionLost => RpcError::TimeoutDueToConnectionLost,
+            // As in etcd, where it waits for a leader until its time is over.
+            ProposeError::NoLeader => return Self::DeadlineExceeded,
             ProposeError::LeaderFailed => RpcError::TimeoutDueToLeaderFail,
             ProposeError::ChangePending => RpcError::TimedOut,
             // The members' own rules come first and have their own words: this is what they let through.

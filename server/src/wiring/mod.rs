@@ -98,7 +98,8 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let api = Arc::new(Api {
         shared: Arc::clone(&shared),
         network: Arc::clone(&network),
-        proposer: Proposer::new(Arc::clone(&driver), identity.member_id, boot, config.max_request_bytes),
+        proposer: Proposer::new(Arc::clone(&driver), identity.member_id, boot, config.max_request_bytes)
+            .over(Arc::clone(&network), config.election_timeout),
         barrier: ReadBarrier::new(Arc::clone(&driver)),
         limits: Limits {
             txn_ops_max: config.max_txn_ops,

@@ -110,7 +110,11 @@ pub(super) async fn promote_there(
             }
         }
     };
-    tokio::time::timeout_at(context.deadline, asked).await.unwrap_or(Err(RpcError::TimedOut.into()))
+    let late = || match api.shared.standing().leader {
+        0 => RpcError::NoLeader,
+        _ => RpcError::TimedOut,
+    };
+    tokio::time::timeout_at(context.deadline, asked).await.unwrap_or_else(|_elapsed| Err(late().into()))
 }
 
 /// The leader did not answer: it is asked again, or the next one, after this.
