@@ -67,20 +67,27 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::KeyRange;
-    use crate::watch::watcher::WatchRequest;
 
     #[test]
     fn numbers_are_used_again_and_the_last_one_empties_it() {
-        let watcher = |id| Watcher::new(&WatchRequest::new(KeyRange::all()), 1, id, 1);
         let mut slab = Slab::default();
-        let numbers: Vec<u32> = (0..3).map(|id| slab.insert(watcher(id))).collect();
+        let numbers: Vec<u32> = (0..3).map(|id| slab.insert(id)).collect();
         slab.remove(numbers[1]);
         slab.remove(numbers[1]);
         assert_eq!((slab.len(), slab.get(numbers[1]).is_none()), (2, true));
-        assert_eq!(slab.insert(watcher(9)), numbers[1]);
-        assert_eq!(slab.iter().map(|(_, watcher)| watcher.id).collect::<Vec<_>>(), [0, 9, 2]);
+        assert_eq!(slab.insert(9), numbers[1]);
+        assert_eq!(slab.iter().map(|(_, &item)| item).collect::<Vec<_>>(), [0, 9, 2]);
         numbers.iter().for_each(|&number| slab.remove(number));
         assert_eq!((slab.len(), slab.slots.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_number_is_not_used_again_before_it_is_released() {
+        let mut slab = Slab::default();
+        let (first, _) = (slab.insert('a'), slab.insert('b'));
+        assert_eq!((slab.take(first), slab.take(first), slab.get(first)), (Some('a'), None, None));
+        assert_ne!(slab.insert('c'), first);
+        slab.release(first);
+        assert_eq!(slab.insert('d'), first);
     }
 }
