@@ -168,3 +168,16 @@ impl Line {
         self.text(&digits[at..]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_hint_that_the_system_lacks_is_no_error() -> io::Result<()> {
+        let (_, pipe) = io::pipe()?;
+        write_back(&File::from(OwnedFd::from(pipe)), 0, 4096)
+    }
+}

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ketch_wal::sim::{Op, SimDisk};
-use ketch_wal::{Batch, Options, Position, Progress, SegmentId, Wal};
+use ketch_wal::{Batch, BuiltSegment, Options, Position, Progress, SegmentId, Wal};
 
 const DIR: &str = "/log";
 
 /// One record as the model knows it.
-type Row = (Position, u8, Vec<u8>);
+pub(crate) type Row = (Position, u8, Vec<u8>);
 type Content = Arc<Vec<Row>>;
 
 /// What a hunt did.
@@ -127,6 +127,31 @@ pub(crate) fn content(wal: &Wal) -> Result<Vec<Row>, String> {
         .collect()
 }
 
+/// A segment with every other record of `old`, and where these lie in it.
+pub(crate) fn rewrite(
+    wal: &Wal,
+    rows: &[Row],
+    old: &[SegmentId],
+) -> Result<(BuiltSegment, Vec<Row>), ketch_wal::Error> {
+    let (mut builder, mut batch, mut moved) = (wal.build_segment()?, Batch::new(), Vec::new());
+    for row in rows.iter().filter(|row| old.contains(&row.0.segment())).step_by(2) {
+        batch.clear();
+        batch.push(row.1, &[&row.2]);
+        builder.append(&mut batch)?;
+        moved.push((batch.positions()[0], row.1, row.2.clone()));
+    }
+    Ok((builder.finish(&mut Batch::new())?, moved))
+}
+
+/// What a replacement does to the content: `moved` stands where the old segments stood, before the first record of a later one.
+pub(crate) fn replaced(content: &mut Vec<Row>, old: &[SegmentId], later: &[SegmentId], moved: Vec<Row>) {
+    let start = content.iter().position(|row| old.contains(&row.0.segment()));
+    let start = start.or_else(|| content.iter().position(|row| later.contains(&row.0.segment())));
+    let start = start.unwrap_or(content.len());
+    content.retain(|row| !old.contains(&row.0.segment()));
+    content.splice(start..start, moved);
+}
+
 pub(crate) struct Hunt {
     plan: Plan,
     disk: Arc<SimDisk>,
@@ -211,9 +236,14 @@ impl Hunt {
         self.trap.lock().unwrap().acknowledged = self.contents.len() - 1;
     }
 
-    /// The machine crashes for real; what is recovered is where the workload goes on.
+    /// The machine crashes for real, or only the process is killed: then what was not synced is still undecided while the trap
+    /// crashes the recovery. What is recovered is where the workload goes on.
     fn crash_and_go_on(&mut self) -> Result<Wal, String> {
-        self.disk.crash();
+        if self.random.below(2) == 0 {
+            self.disk.kill();
+        } else {
+            self.disk.crash();
+        }
         let wal = self.open()?;
         let found = content(&wal)?;
         let oldest = self.trap.lock().unwrap().acknowledged;
@@ -341,29 +371,11 @@ impl Hunt {
         if order.get(at + 1).is_some_and(|s| self.sealed.contains(&s.id) && s.end <= durable) {
             old.push(order[at + 1].id);
         }
-        let kept: Vec<Row> =
-            self.now().iter().filter(|row| old.contains(&row.0.segment())).step_by(2).cloned().collect();
-        let mut builder = wal.build_segment()?;
-        let mut batch = Batch::new();
-        let mut moved = Vec::new();
-        for row in &kept {
-            batch.clear();
-            batch.push(row.1, &[&row.2]);
-            builder.append(&mut batch)?;
-            moved.push((batch.positions()[0], row.1, row.2.clone()));
-        }
-        let built = builder.finish(&mut Batch::new())?;
+        let (built, moved) = rewrite(wal, self.now(), &old)?;
         wal.replace(&old, vec![built])?;
         self.sealed.retain(|id| !old.contains(id));
-        self.push(|content| {
-            // Where the old ones stood: before the first record of a later segment in the order.
-            let start = content.iter().position(|row| old.contains(&row.0.segment()));
-            let later: Vec<SegmentId> = order[at + old.len()..].iter().map(|s| s.id).collect();
-            let start = start.or_else(|| content.iter().position(|row| later.contains(&row.0.segment())));
-            let start = start.unwrap_or(content.len());
-            content.retain(|row| !old.contains(&row.0.segment()));
-            content.splice(start..start, moved);
-        });
+        let later: Vec<SegmentId> = order[at + old.len()..].iter().map(|s| s.id).collect();
+        self.push(|content| replaced(content, &old, &later, moved));
         // It is durable when it returns, and so is everything before it.
         self.acknowledged();
         Ok(())

@@ -4,6 +4,7 @@
 mod basics;
 mod cases;
 mod crash;
+mod failing;
 mod faults;
 mod fixtures;
 mod flips;
@@ -15,3 +16,4 @@ mod regressions;
 mod signal;
 mod threads;
 mod views;
+mod walctl;

@@ -4,6 +4,7 @@ use ketch_wal::planted::{Bug, plant};
 use ketch_wal::{Options, Position, SimDisk};
 
 use crate::basics::{drain, open, put, small, texts};
+use crate::failing::failing;
 use crate::faults::failed_sync;
 use crate::flips::flip_every_bit;
 use crate::hunt::{Plan, hunt};
@@ -135,4 +136,15 @@ fn the_finders_pass_without_a_bug() {
     by_reader().unwrap();
     by_length().unwrap();
     by_failed_sync().unwrap();
+}
+
+/// The workload on a failing disk finds what only a crash, a kill or a recovery can show.
+#[test]
+fn the_failing_disk_finds_them_too() {
+    for bug in [Bug::FolderSettledFirst, Bug::TailNotSettled, Bug::HalfBatchAccepted, Bug::PurgedTooEarly] {
+        plant(Some(bug));
+        let outcome = (0..40).try_for_each(|seed| failing(seed, seed % 2 == 0, 10).map(drop));
+        plant(None);
+        assert!(outcome.is_err(), "not found: {bug:?}");
+    }
 }
