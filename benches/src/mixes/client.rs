@@ -18,7 +18,7 @@ use super::raw::{self, stamped};
 /// HTTP/2 windows wide enough never to be what is measured.
 const WINDOW_BYTES: u32 = 16 << 20;
 const VALUE_BYTES: usize = 256;
-/// So many puts of an open loop may be under way.
+/// So many calls of an open loop may be under way.
 const UNDER_WAY_MAX: usize = 20_000;
 
 /// The key with this number.
@@ -32,7 +32,7 @@ pub(super) struct Client {
 }
 
 /// What an open loop saw.
-pub(super) struct Puts {
+pub(super) struct Calls {
     pub(super) count: u64,
     pub(super) p99: Duration,
 }
@@ -67,33 +67,26 @@ impl Client {
         rate: f64,
         time: Duration,
         choose: impl Fn(u64) -> u64,
-    ) -> io::Result<Puts> {
-        let total = (rate * time.as_secs_f64()).ceil() as u64;
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, 100_000_000, 3).map_err(io::Error::other)?;
-        let mut under_way = JoinSet::new();
-        let start = Instant::now();
-        for number in 0..total {
-            let due = start + Duration::from_secs_f64(number as f64 / rate);
-            tokio::time::sleep_until(due.into()).await;
-            // The coarseness of the timer is not charged to the server.
-            let since = if due.elapsed() < Duration::from_millis(2) { Instant::now() } else { due };
+    ) -> io::Result<Calls> {
+        let put = |number: u64| {
             let mut kv = self.kv(number as usize);
-            let key = key(choose(number));
-            under_way.spawn(async move {
+            let key = key(choose(number)).into();
+            async move {
                 let value = stamped(VALUE_BYTES).into();
-                kv.put(PutRequest { key: key.into(), value, ..Default::default() })
-                    .await
-                    .map(|_| since.elapsed())
-            });
-            while under_way.len() > UNDER_WAY_MAX || number + 1 == total {
-                let Some(done) = under_way.join_next().await else { break };
-                record(&mut histogram, done)?;
+                kv.put(PutRequest { key, value, ..Default::default() }).await.map(drop)
             }
-            while let Some(done) = under_way.try_join_next() {
-                record(&mut histogram, done)?;
-            }
-        }
-        Ok(Puts { count: total, p99: Duration::from_micros(histogram.value_at_quantile(0.99)) })
+        };
+        open_loop(rate, time, put).await
+    }
+
+    /// Asks `rate` times a second for a key that is not there, without the quorum: what a call costs that has nothing to do.
+    pub(super) async fn ask_open_loop(&self, rate: f64, time: Duration) -> io::Result<Calls> {
+        let ask = |number: u64| {
+            let mut kv = self.kv(number as usize);
+            let request = RangeRequest { key: "none".into(), serializable: true, ..Default::default() };
+            async move { kv.range(request).await.map(drop) }
+        };
+        open_loop(rate, time, ask).await
     }
 
     /// Puts with `clients` puts under way for `time`; says how many.
@@ -140,6 +133,32 @@ impl Client {
         }
         Ok(())
     }
+}
+
+async fn open_loop<F>(rate: f64, time: Duration, call: impl Fn(u64) -> F) -> io::Result<Calls>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let total = (rate * time.as_secs_f64()).ceil() as u64;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 100_000_000, 3).map_err(io::Error::other)?;
+    let mut under_way = JoinSet::new();
+    let start = Instant::now();
+    for number in 0..total {
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        // The coarseness of the timer is not charged to the server.
+        let since = if due.elapsed() < Duration::from_millis(2) { Instant::now() } else { due };
+        let call = call(number);
+        under_way.spawn(async move { call.await.map(|()| since.elapsed()) });
+        while under_way.len() > UNDER_WAY_MAX || number + 1 == total {
+            let Some(done) = under_way.join_next().await else { break };
+            record(&mut histogram, done)?;
+        }
+        while let Some(done) = under_way.try_join_next() {
+            record(&mut histogram, done)?;
+        }
+    }
+    Ok(Calls { count: total, p99: Duration::from_micros(histogram.value_at_quantile(0.99)) })
 }
 
 fn record(

@@ -9,7 +9,7 @@
 //! | `requests` | request messages out of the body of the call |
 //! | `stream` | the body of the answer: a session, its timers and its end |
 //!
-//! A stream has no task and no queue of its own: hyper asks the body for more when HTTP/2's windows have room, and only then are
+//! A stream has no task and no queue of its own: the call asks the body for more when HTTP/2's windows have room, and only then are
 //! requests read and events taken from the hub. What a slow client has not taken stays in the hub, which bounds it.
 
 pub mod create;

@@ -1,4 +1,4 @@
-//! The body of a watch call's answer. Polled by hyper when HTTP/2's windows have room: then requests are read, and responses
+//! The body of a watch call's answer. Polled when HTTP/2's windows have room: then requests are read, and responses
 //! made of what the hub has.
 
 use std::pin::Pin;
