@@ -179,16 +179,17 @@ impl<'a> Snapshot<'a> {
 
     /// Takes back the creations and deletions after the revision.
     fn count_back(&self, range: &KeyRange, live: u64) -> Result<u64, Fault> {
-        let mut count = live;
+        // What was created and deleted since counts below zero until its deletion comes.
+        let (mut created, mut deleted) = (0, 0);
         for change in self.values.shared.log.changes(Revision::new(self.at + 1, 0), self.root.revision) {
             let change = change?;
             match change.kind {
                 CREATE if planted(Bug::CountForgetsCreations) => {}
-                CREATE if range.contains(change.fields().key) => count = count.saturating_sub(1),
-                DELETE if range.contains(change.fields().key) => count += 1,
+                CREATE if range.contains(change.fields().key) => created += 1,
+                DELETE if range.contains(change.fields().key) => deleted += 1,
                 _ => {}
             }
         }
-        Ok(count)
+        Ok((live + deleted).saturating_sub(created))
     }
 }

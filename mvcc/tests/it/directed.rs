@@ -99,6 +99,21 @@ fn counts_at_older_revisions() {
     old_counts();
 }
 
+/// More keys came into being since than there are now.
+#[test]
+fn an_old_count_is_right_when_most_keys_are_newer() {
+    let disk = SimDisk::new(4);
+    let mut store = open(&disk, Options { ring_roots: 0, ..small() });
+    (0..400).for_each(|i| put(&mut store, &format!("{i:03}"), b"v"));
+    store.txn().delete_range(&KeyRange::prefix("0")).unwrap();
+    commit(&mut store);
+    let view = store.reader().view();
+    for revision in [1, 2, 12, 13, 399, 400, 401] {
+        assert_eq!(view.count(&KeyRange::all(), revision).unwrap(), revision.unsigned_abs() - 1);
+    }
+    assert_eq!(view.count(&KeyRange::all(), 402).unwrap(), 300);
+}
+
 #[test]
 fn files_shrink_by_themselves() {
     files_shrink();
