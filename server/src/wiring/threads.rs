@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ketch_wal::RealDisk;
+use tokio::runtime::Handle;
 
 use crate::api::watch::Watches;
 use crate::config::Config;
@@ -30,17 +31,19 @@ pub(super) fn start(
     let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));
     let (stop_tick, stop_upkeep) = (Arc::clone(stop), Arc::clone(stop));
     let (deliverer, watches, stop_deliver) = (Arc::clone(driver), Arc::clone(watches), Arc::clone(stop));
-    let interval = config.heartbeat_interval;
+    let (interval, requests) = (config.heartbeat_interval, Handle::current());
     Ok(vec![
         spawn("ketch-drive", move || drive.drive())?,
         spawn("ketch-fetch", move || fetcher.fetch())?,
-        spawn("ketch-tick", move || tick(&ticker, interval, &stop_tick))?,
+        spawn("ketch-tick", move || tick(&ticker, &requests, interval, &stop_tick))?,
         spawn("ketch-upkeep", move || upkeep.run(&stop_upkeep))?,
         spawn("ketch-watch", move || deliver::run(&watches, &deliverer, &stop_deliver))?,
     ])
 }
 
-fn tick(driver: &Driver, interval: Duration, stop: &AtomicBool) {
+/// Ticks, and wakes one of the request threads. One of them waits for the sockets on behalf of all; if what comes makes it the
+/// applier of something long, the others would sleep on, and nobody would hear the clients meanwhile.
+fn tick(driver: &Driver, requests: &Handle, interval: Duration, stop: &AtomicBool) {
     let mut next = Instant::now() + interval;
     while !stop.load(Ordering::SeqCst) {
         let now = Instant::now();
@@ -48,6 +51,7 @@ fn tick(driver: &Driver, interval: Duration, stop: &AtomicBool) {
             std::thread::park_timeout(next - now);
             continue;
         }
+        drop(requests.spawn(async {}));
         driver.tick();
         // A process that was paused does not catch up on the ticks it missed.
         next = (next + interval).max(now);
