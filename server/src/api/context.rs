@@ -46,6 +46,10 @@ impl Context {
         let limit = api.limits.request_timeout;
         let clients = metadata.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
         let now = clock::now();
+        // It may be over on arrival: then nothing is begun, as in etcd.
+        if clients.and_then(|clients| now.checked_add(clients)).is_some_and(|end| end <= clock::now()) {
+            return Err(ApiError::DeadlineExceeded);
+        }
         Ok(Context {
             caller: Caller::of(metadata),
             deadline: now + clients.map_or(limit, |clients| clients.min(limit)),

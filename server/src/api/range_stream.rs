@@ -142,7 +142,8 @@ impl Walk {
             hold: None,
             left,
             sent: 0,
-            chunk: FIRST_CHUNK.min(left),
+            // Below zero, everything comes in one message.
+            chunk: if request.limit < 0 { left } else { FIRST_CHUNK.min(left) },
         };
         walk.hold(view)?;
         Ok(walk)
