@@ -13,6 +13,7 @@ mod endpoints;
 mod flags;
 mod guarantees;
 mod harness;
+mod hashes;
 mod house;
 mod peer;
 mod process;

@@ -13,5 +13,17 @@ pub(crate) fn request(port: u16, method: &str, path: &str) -> (u16, String) {
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let code = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap();
-    (code, body.to_owned())
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    (code, if chunked { joined(body) } else { body.to_owned() })
+}
+
+/// The chunks of a body without their lengths.
+fn joined(mut body: &str) -> String {
+    let mut text = String::new();
+    while let Some((len, rest)) = body.split_once("\r\n") {
+        let len = usize::from_str_radix(len, 16).unwrap();
+        text.push_str(&rest[..len]);
+        body = rest[len..].trim_start_matches("\r\n");
+    }
+    text
 }

@@ -5,4 +5,5 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod random;
+pub(crate) mod raw;
 pub(crate) mod watch;

@@ -1,6 +1,6 @@
 //! One watch stream to one server, driven step by step.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ketch_proto::etcdserverpb::watch_client::WatchClient;
 use ketch_proto::etcdserverpb::watch_request::RequestUnion;
@@ -102,7 +102,9 @@ impl WatchStream {
     pub(crate) async fn synced(&mut self) -> u32 {
         let mut next = self.log.len();
         let mut asked = 0;
+        let started = Instant::now();
         loop {
+            assert!(started.elapsed() < PATIENCE, "not synced in {PATIENCE:?}, asked {asked} times");
             self.send(progress());
             asked += 1;
             while let Ok(response) = timeout(ASK_AGAIN, self.next()).await {

@@ -225,6 +225,23 @@ impl Generator {
         delete
     }
 
+    /// Writes that make events of more than a message: three large values at once, again (with previous values twice as much),
+    /// three others, and all of them deleted.
+    pub(super) fn large(&mut self) -> Vec<Request> {
+        let mut puts = |keys: &[&'static [u8]]| {
+            let put = |key: &&'static [u8]| {
+                let bytes = usize::try_from(self.random.between(150_000, 540_000)).unwrap();
+                let value = vec![b'0' + (self.values % 10) as u8; bytes].into();
+                self.values += 1;
+                let put = PutRequest { key: Bytes::from_static(key), value, ..Default::default() };
+                RequestOp { request: Some(Op::RequestPut(put)) }
+            };
+            Request::Txn(TxnRequest { success: keys.iter().map(put).collect(), ..Default::default() })
+        };
+        let all = DeleteRangeRequest { key: b"\0"[..].into(), range_end: b"\0"[..].into(), prev_kv: true };
+        vec![puts(&KEYS[..3]), puts(&KEYS[..3]), puts(&KEYS[3..6]), Request::Delete(all)]
+    }
+
     fn compact(&mut self) -> CompactionRequest {
         let revision = match self.random.between(0, 3) {
             0 => self.revision(),

@@ -6,10 +6,12 @@ mod http;
 mod limits;
 mod maintenance;
 mod members;
+mod range_stream;
 mod request;
 mod served;
 mod side_by_side;
 mod unserved;
+mod waiting;
 mod watching;
 
 use ketch_proto::tonic::transport::{Channel, Endpoint};
@@ -46,13 +48,19 @@ impl Pair {
         Some(Pair { etcd, ketch, processes, _dir: dir })
     }
 
-    /// A connection to each.
+    /// A connection to each. Its windows are wide: what is not read yet on one stream must not hold up the others.
     async fn channels(&self) -> [Channel; 2] {
-        let connect =
-            async |server: &Instance| Endpoint::from_shared(server.url()).unwrap().connect().await.unwrap();
+        let connect = async |server: &Instance| {
+            let endpoint = Endpoint::from_shared(server.url()).unwrap();
+            let wide = endpoint.initial_connection_window_size(WINDOW).initial_stream_window_size(WINDOW);
+            wide.connect().await.unwrap()
+        };
         [connect(&self.etcd).await, connect(&self.ketch).await]
     }
 }
+
+/// Flow-control windows of the clients, in bytes.
+const WINDOW: u32 = 1 << 30;
 
 /// Lines of a server's log that are shown when a test fails: its end says whether the server failed.
 const LINES_SHOWN: usize = 40;

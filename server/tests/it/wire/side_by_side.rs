@@ -25,6 +25,12 @@ const WORLDS: u64 = 4;
 /// Requests from one comparison of the watch streams to the next.
 const BARRIER_EVERY: u64 = 40;
 
+/// Requests from one burst of large values to the next, on average.
+const LARGE_EVERY: u64 = 1500;
+
+/// Of an answer that differs, at most so many characters are shown.
+const SHOWN_MAX: usize = 4000;
+
 /// Differences after which there is no point in going on.
 const DIFFERENCES_MAX: usize = 5;
 
@@ -36,6 +42,7 @@ struct Tally {
     by_rpc: BTreeMap<&'static str, u64>,
     refused: u64,
     watch_responses: u64,
+    fragments: u64,
 }
 
 /// One pair of servers and what they are asked.
@@ -76,6 +83,8 @@ impl World {
             if since_barrier == BARRIER_EVERY {
                 since_barrier = 0;
                 self.barrier().await;
+            } else if self.generator.random.one_in(LARGE_EVERY) {
+                self.large().await;
             } else if self.generator.random.one_in(8) && !self.skipped.contains(WATCH) {
                 // Nothing may be on its way to a watcher that is cancelled.
                 self.barrier().await;
@@ -96,6 +105,7 @@ impl World {
         }
         self.barrier().await;
         self.tally.watch_responses = self.watching.compared;
+        self.tally.fragments = self.watching.fragments;
         self.differences.append(&mut self.watching.differences);
     }
 
@@ -113,8 +123,23 @@ impl World {
         *self.tally.by_rpc.entry(request.rpc()).or_default() += 1;
         if expected != found {
             let (etcd, ketch) = (expected.text, found.text);
-            self.differences.push(format!("seed {}: {request:?}\n etcd: {etcd}\nketch: {ketch}", self.seed));
+            let shown = [format!("{request:?}"), etcd, ketch].map(|text| shorten(&text));
+            let [request, etcd, ketch] = shown;
+            self.differences.push(format!("seed {}: {request}\n etcd: {etcd}\nketch: {ketch}", self.seed));
         }
+    }
+
+    /// Large values, watched in fragments.
+    async fn large(&mut self) {
+        self.barrier().await;
+        if !self.skipped.contains(WATCH) {
+            self.watching.fragmented(self.generator.revision).await;
+            *self.tally.by_rpc.entry(WATCH).or_default() += 1;
+        }
+        for request in self.generator.large() {
+            self.ask(request).await;
+        }
+        self.barrier().await;
     }
 
     /// Waits for all events so far and compares them.
@@ -130,6 +155,11 @@ impl World {
         self.watching.barrier(self.generator.revision).await;
         self.stirred = false;
     }
+}
+
+/// The beginning of a text that may be megabytes long.
+pub(super) fn shorten(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).collect()
 }
 
 #[test]
@@ -156,6 +186,7 @@ fn random_requests_have_equal_answers() {
         tally.by_rpc.into_iter().for_each(|(rpc, count)| *sum.by_rpc.entry(rpc).or_default() += count);
         sum.refused += tally.refused;
         sum.watch_responses += tally.watch_responses;
+        sum.fragments += tally.fragments;
         differences.extend(found);
     }
     println!("{sum:#?}");

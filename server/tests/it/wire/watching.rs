@@ -11,6 +11,7 @@ use crate::harness::random::Random;
 use crate::harness::watch::{WatchStream, cancel, create, is_progress, progress, revision};
 
 use super::generate::{ENDS, KEYS};
+use super::side_by_side::shorten;
 
 /// Key whose puts tell that everything before them has arrived.
 pub(super) const BARRIER: &[u8] = b"~";
@@ -34,6 +35,9 @@ struct Twin {
     number: u64,
     sides: [WatchStream; 2],
     watchers: BTreeMap<i64, Watcher>,
+    /// The store's revision when the watcher with this id was made, the last one if there were several: events up to it come
+    /// late, and how a server groups those is its own business.
+    made_at: BTreeMap<i64, i64>,
     /// Progress was waited for since the last comparison.
     progress_awaited: bool,
     /// It was asked for more often than it had to be answered at once.
@@ -48,12 +52,21 @@ pub(super) struct Watching {
     opened: u64,
     /// Responses compared so far.
     pub(super) compared: u64,
+    /// Responses of those that went on in another one.
+    pub(super) fragments: u64,
     pub(super) differences: Vec<String>,
 }
 
 impl Watching {
     pub(super) fn new(channels: [Channel; 2]) -> Watching {
-        Watching { channels, twins: Vec::new(), opened: 0, compared: 0, differences: Vec::new() }
+        Watching {
+            channels,
+            twins: Vec::new(),
+            opened: 0,
+            compared: 0,
+            fragments: 0,
+            differences: Vec::new(),
+        }
     }
 
     /// One random step on one stream. Nothing else may be under way, and a cancellation must follow a
@@ -80,6 +93,21 @@ impl Watching {
         }
     }
 
+    /// A watch of everything, in fragments, on one of the streams.
+    pub(super) async fn fragmented(&mut self, now: i64) {
+        if self.twins.is_empty() {
+            self.open().await;
+        }
+        let request = WatchCreateRequest {
+            key: b"\0"[..].into(),
+            range_end: b"\0"[..].into(),
+            prev_kv: true,
+            fragment: true,
+            ..Default::default()
+        };
+        self.twins[0].create_with(request, now, 0).await;
+    }
+
     /// Whether some watcher will see the put of the barrier: without one there is nothing to wait for.
     pub(super) fn is_watching(&self) -> bool {
         !self.twins.is_empty()
@@ -94,6 +122,7 @@ impl Watching {
             number: self.opened,
             sides: [one.unwrap(), other.unwrap()],
             watchers: BTreeMap::new(),
+            made_at: BTreeMap::new(),
             progress_awaited: false,
             progress_uncertain: false,
         };
@@ -122,6 +151,8 @@ impl Watching {
                 })
                 .await;
             }
+            let log = &twin.sides[0].log;
+            self.fragments += log.iter().filter(|response| response.fragment).count() as u64;
             self.compared += twin.compare(&mut self.differences);
         }
     }
@@ -155,6 +186,10 @@ impl Twin {
 
     async fn create(&mut self, random: &mut Random, now: i64, compacted: i64) {
         let request = self.draw(random, now, compacted);
+        self.create_with(request, now, compacted).await;
+    }
+
+    async fn create_with(&mut self, request: WatchCreateRequest, now: i64, compacted: i64) {
         let from = self.send(&create(request.clone()));
         let what = format!("answer to {request:?}");
         let created = self.both_from(from, &what, |response| response.created).await;
@@ -162,6 +197,7 @@ impl Twin {
             return;
         }
         let id = created.watch_id;
+        self.made_at.insert(id, now);
         let start_revision = request.start_revision;
         if start_revision != 0 && start_revision < compacted {
             self.both_from(from, &format!("end of {request:?}"), |response| {
@@ -257,7 +293,9 @@ impl Twin {
             for response in side.log.drain(..) {
                 if keep_progress || !is_progress(&response) {
                     count += 1;
-                    by_watcher.entry(response.watch_id).or_default().extend(by_revision(response));
+                    let made_at = self.made_at.get(&response.watch_id).copied().unwrap_or_default();
+                    let so_far = by_watcher.entry(response.watch_id).or_default();
+                    by_revision(response, made_at).into_iter().for_each(|part| add(so_far, part, made_at));
                 }
             }
             by_watcher
@@ -269,7 +307,7 @@ impl Twin {
                     let responses = of.get(id).into_iter().flatten();
                     responses.map(|response| format!("  {response:?}\n")).collect::<String>()
                 };
-                let (etcd, ketch) = (side(&expected), side(&found));
+                let (etcd, ketch) = (shorten(&side(&expected)), shorten(&side(&found)));
                 differences.push(format!(
                     "stream {}, watcher {id} {:?}\n etcd:\n{etcd}ketch:\n{ketch}",
                     self.number,
@@ -283,17 +321,34 @@ impl Twin {
 
 /// A response with the events of several revisions as one response for each: how many revisions a server
 /// has ready for a watcher when it writes to it is a matter of time. The header must be as far as the events.
-fn by_revision(response: WatchResponse) -> Vec<WatchResponse> {
-    let revision_of = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+fn by_revision(response: WatchResponse, made_at: i64) -> Vec<WatchResponse> {
     let Some(last) = response.events.last() else { return vec![response] };
-    assert!(revision(&response) >= revision_of(last) && !response.fragment, "{response:?}");
+    assert!(revision(&response) >= revision_of(last), "{response:?}");
     let parts = response.events.chunk_by(|one, other| revision_of(one) == revision_of(other));
     let part = |events: &[Event]| {
+        let revision = revision_of(&events[0]);
         let mut part = WatchResponse { events: events.to_vec(), ..response.clone() };
-        part.header.as_mut().unwrap().revision = revision_of(&events[0]);
+        part.header.as_mut().unwrap().revision = revision;
+        part.fragment &= revision > made_at;
         part
     };
     parts.map(part).collect()
+}
+
+/// Adds a response. One with events that come late is joined to what came of the same revision before it: for such, servers cut
+/// fragments at different places.
+fn add(so_far: &mut Vec<WatchResponse>, part: WatchResponse, made_at: i64) {
+    let late = part.events.first().map(revision_of).filter(|&revision| revision <= made_at);
+    match so_far.last_mut() {
+        Some(before) if late.is_some() && before.events.last().map(revision_of) == late => {
+            before.events.extend(part.events);
+        }
+        _ => so_far.push(part),
+    }
+}
+
+fn revision_of(event: &Event) -> i64 {
+    event.kv.as_ref().unwrap().mod_revision
 }
 
 /// Whether a watcher gets the puts of [`BARRIER`].

@@ -1,0 +1,122 @@
+//! Streamed ranges, message by message: how many pairs each has, and what the last one says.
+
+use ketch_proto::etcdserverpb::kv_client::KvClient;
+use ketch_proto::etcdserverpb::*;
+use ketch_proto::tonic::transport::Channel;
+
+use super::{Pair, runtime};
+
+/// Values small and large, so that messages grow, stay and shrink.
+fn values() -> impl Iterator<Item = (String, usize)> {
+    let small = (0..300).map(|number| (format!("a/{number:03}"), number % 7));
+    let middle = (0..60).map(|number| (format!("b/{number:03}"), 60_000 + number * 1000));
+    let large = (0..12).map(|number| (format!("c/{number:03}"), 1_400_000));
+    small.chain(middle).chain(large).chain((0..60).map(|number| (format!("d/{number:03}"), 10)))
+}
+
+async fn fill(kv: &mut KvClient<Channel>) {
+    for (key, bytes) in values() {
+        let value = vec![b'v'; bytes].into();
+        kv.put(PutRequest { key: key.into(), value, ..Default::default() }).await.unwrap();
+    }
+    for (key, range_end) in [("a/100", "a/120"), ("b/010", "b/015")] {
+        let delete =
+            DeleteRangeRequest { key: key.into(), range_end: range_end.into(), ..Default::default() };
+        kv.delete_range(delete).await.unwrap();
+    }
+}
+
+/// What there is to say of each message, and how the stream ended.
+async fn chunks(kv: &mut KvClient<Channel>, request: RangeRequest) -> Vec<String> {
+    let mut stream = match kv.range_stream(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return vec![format!("{:?}: {}", status.code(), status.message())],
+    };
+    let mut told = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(chunk)) => {
+                let RangeResponse { header, kvs, more, count } = chunk.range_response.unwrap();
+                let ends = [kvs.first(), kvs.last()].map(|kv| kv.map(|kv| kv.key.clone()));
+                let bytes: usize = kvs.iter().map(|kv| kv.value.len()).sum();
+                let pairs = kvs.len();
+                told.push(format!(
+                    "{pairs} pairs {ends:?}, {bytes} bytes, {header:?}, more {more}, count {count}"
+                ));
+            }
+            Ok(None) => return told,
+            Err(status) => {
+                told.push(format!("{:?}: {}", status.code(), status.message()));
+                return told;
+            }
+        }
+    }
+}
+
+/// Every request that a stream may be asked for.
+fn requests() -> Vec<RangeRequest> {
+    let all = RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+    let part = RangeRequest { key: "a/050".into(), range_end: "b/030".into(), ..Default::default() };
+    let mut requests = vec![
+        RangeRequest { keys_only: true, ..all.clone() },
+        RangeRequest { serializable: true, ..part.clone() },
+        RangeRequest { key: "a/001".into(), ..Default::default() },
+        RangeRequest { key: "none".into(), ..Default::default() },
+        RangeRequest { key: "x".into(), range_end: "y".into(), ..Default::default() },
+        RangeRequest { key: "y".into(), range_end: "x".into(), ..Default::default() },
+        RangeRequest::default(),
+    ];
+    for limit in [-1, 0, 1, 9, 10, 11, 29, 30, 31, 70, 100, 400, 1 << 40] {
+        requests.push(RangeRequest { limit, ..all.clone() });
+        requests.push(RangeRequest { limit, count_only: true, ..part.clone() });
+    }
+    for revision in [-1, 1, 2, 12, 13, 150, 330, 373, 1 << 40] {
+        for limit in [0, 15] {
+            requests.push(RangeRequest { revision, limit, ..all.clone() });
+        }
+        requests.push(RangeRequest { revision, count_only: true, ..all.clone() });
+    }
+    for sort_order in 0..4 {
+        for sort_target in 0..6 {
+            // Without an order etcd sorts each message by the target, and skips or repeats keys.
+            if sort_order != 0 || sort_target == 0 {
+                requests.push(RangeRequest { sort_order, sort_target, ..part.clone() });
+            }
+        }
+    }
+    requests.extend([
+        RangeRequest { min_mod_revision: 5, ..part.clone() },
+        RangeRequest { max_mod_revision: 5, ..part.clone() },
+        RangeRequest { min_create_revision: 5, ..part.clone() },
+        RangeRequest { max_create_revision: -5, ..part },
+    ]);
+    requests
+}
+
+#[test]
+fn streams_come_in_equal_messages() {
+    let Some(pair) = Pair::start_with("streams_come_in_equal_messages", &["--unsafe-no-fsync"]) else {
+        return;
+    };
+    runtime().block_on(async {
+        let [etcd, ketch] = pair.channels().await;
+        let [mut etcd, mut ketch] =
+            [etcd, ketch].map(|channel| KvClient::new(channel).max_decoding_message_size(usize::MAX));
+        tokio::join!(fill(&mut etcd), fill(&mut ketch));
+        let mut messages = 0;
+        for request in requests() {
+            let expected = chunks(&mut etcd, request.clone()).await;
+            messages += expected.len();
+            assert_eq!(chunks(&mut ketch, request.clone()).await, expected, "ketch is left: {request:?}");
+        }
+        assert!(messages > 100, "{messages}");
+        for server in [&mut etcd, &mut ketch] {
+            server.compact(CompactionRequest { revision: 400, physical: true }).await.unwrap();
+        }
+        for revision in [399, 400, 401] {
+            let request =
+                RangeRequest { key: "\0".into(), range_end: "\0".into(), revision, ..Default::default() };
+            assert_eq!(chunks(&mut ketch, request.clone()).await, chunks(&mut etcd, request).await);
+        }
+    });
+}
