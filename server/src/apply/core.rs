@@ -14,6 +14,7 @@ use super::cluster::Cluster;
 use super::command::{self, RequestId};
 use super::downgrade::Downgrade;
 use super::size::BUNCH_BYTES_MAX;
+use super::tally::Tally;
 use super::{kv, txn};
 use crate::staging::{Pinned, Staging};
 
@@ -85,6 +86,7 @@ pub struct ApplyCore {
     applied: Applied,
     /// What was applied since the last commit, in bytes of commands and tombstones.
     bunch_bytes: u64,
+    tally: Tally,
 }
 
 impl ApplyCore {
@@ -96,7 +98,17 @@ impl ApplyCore {
         let cluster = Cluster::load(&store)?;
         let alarms = Alarms::load(&store)?;
         let applied = store.applied();
-        Ok(ApplyCore { member, store, cluster, alarms, cluster_changed: true, applied, bunch_bytes: 0 })
+        let tally = Tally::default();
+        Ok(ApplyCore {
+            member,
+            store,
+            cluster,
+            alarms,
+            cluster_changed: true,
+            applied,
+            bunch_bytes: 0,
+            tally,
+        })
     }
 
     /// The store, to read.
@@ -119,6 +131,11 @@ impl ApplyCore {
     /// Whether the cluster or its alarms changed since this was asked last.
     pub fn take_cluster_changed(&mut self) -> bool {
         std::mem::take(&mut self.cluster_changed)
+    }
+
+    /// What was applied since this was asked last.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// The index of the last entry applied, committed or not.
@@ -210,6 +227,7 @@ impl ApplyCore {
                 let (id, request) = command::decode(command).map_err(refuse)?;
                 let wanted = id.is_some_and(|id| id.member == self.member);
                 let outcome = self.dispatch(&request, wanted)?.map_err(refuse)?;
+                self.tally.add(&request, &outcome);
                 self.bunch_bytes += outcome.as_ref().map_or(0, Answer::tombstone_bytes);
                 answers.extend(id.filter(|_| wanted).map(|id| Answered { id, outcome }));
                 Ok(())

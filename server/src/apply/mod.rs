@@ -12,4 +12,5 @@ pub mod core;
 pub mod downgrade;
 pub mod kv;
 pub mod size;
+pub mod tally;
 pub mod txn;

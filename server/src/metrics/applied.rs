@@ -12,7 +12,7 @@ use crate::apply::core::Answered;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Done {
     puts: u64,
-    deleted: u64,
+    deletes: u64,
     ranges: u64,
 }
 
@@ -22,7 +22,7 @@ impl Done {
             match op {
                 OpAnswer::Range(_) => self.ranges += 1,
                 OpAnswer::Put(_) => self.puts += 1,
-                OpAnswer::Delete(answer) => self.deleted += answer.deleted.unsigned_abs(),
+                OpAnswer::Delete(_) => self.deletes += 1,
                 OpAnswer::Txn(answer) => self.txn(answer),
             }
         }
@@ -30,26 +30,26 @@ impl Done {
 }
 
 impl Metrics {
-    /// Counts puts, deleted keys, ranges in transactions, and transactions of more than one of these. The families
-    /// `etcd_mvcc_*_total` are absent from the page before the first call.
+    /// Counts puts, deletes (not the keys that they hit), ranges in transactions, and transactions of more than one of
+    /// these. The families `etcd_mvcc_*_total` are absent from the page before the first call.
     pub fn count_applied(&self, answered: &[Answered]) {
         let (mut total, mut txns) = (Done::default(), 0);
         for outcome in answered.iter().filter_map(|answered| answered.outcome.as_ref().ok()) {
             let mut done = Done::default();
             match outcome {
                 Answer::Put(_) => done.puts = 1,
-                Answer::Delete(answer) => done.deleted = answer.deleted.unsigned_abs(),
+                Answer::Delete(_) => done.deletes = 1,
                 Answer::Txn(answer) => done.txn(answer),
                 Answer::Compact { .. } | Answer::Alarm(_) | Answer::Members(_) | Answer::Done => continue,
             }
-            txns += u64::from(done.puts + done.deleted + done.ranges > 1);
+            txns += u64::from(done.puts + done.deletes + done.ranges > 1);
             total.puts += done.puts;
-            total.deleted += done.deleted;
+            total.deletes += done.deletes;
             total.ranges += done.ranges;
         }
         self.counts_applied.store(true, Relaxed);
         self.put.add(total.puts);
-        self.delete.add(total.deleted);
+        self.delete.add(total.deletes);
         self.txn_range.add(total.ranges);
         self.txn.add(txns);
     }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_counted_not_commands() {
+    fn operations_are_counted_not_commands() {
         let nested = txn(vec![OpAnswer::Put(put()), OpAnswer::Delete(delete(2))]);
         let outcomes: Vec<Outcome> = vec![
             Ok(Answer::Put(put())),
@@ -91,6 +91,6 @@ mod tests {
         metrics.count_applied(&answered);
         let counted =
             [&metrics.put, &metrics.delete, &metrics.txn_range, &metrics.txn].map(super::super::Counter::get);
-        assert_eq!(counted, [4, 5, 0, 2]);
+        assert_eq!(counted, [4, 2, 0, 1]);
     }
 }

@@ -107,12 +107,17 @@ impl Histogram {
 
     /// Records one duration.
     pub fn observe(&self, duration: Duration) {
+        self.observe_each(duration, 1);
+    }
+
+    /// Records the same duration `times` times.
+    pub fn observe_each(&self, duration: Duration, times: u64) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = self.bounds.partition_point(|bound| *bound < nanoseconds);
         if let Some(count) = self.counts.get(bucket) {
-            count.fetch_add(1, Relaxed);
+            count.fetch_add(times, Relaxed);
         }
-        self.sum.fetch_add(nanoseconds, Relaxed);
+        self.sum.fetch_add(nanoseconds.saturating_mul(times), Relaxed);
     }
 
     /// How many durations were recorded.
@@ -157,6 +162,9 @@ mod tests {
         assert_eq!(buckets, [(0.001, 1), (0.002, 2), (0.004, 4), (f64::INFINITY, 5)]);
         assert_eq!(histogram.count(), 5);
         assert!((histogram.sum_seconds() - 0.015).abs() < 1e-9);
+        histogram.observe_each(Duration::from_millis(2), 10);
+        assert_eq!(histogram.cumulative().nth(1), Some((0.002, 12)));
+        assert!((histogram.sum_seconds() - 0.035).abs() < 1e-9);
     }
 
     #[test]

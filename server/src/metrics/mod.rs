@@ -5,6 +5,7 @@
 //! histogram with labels nobody has used yet, are absent from the page rather than zero.
 
 mod applied;
+mod apply;
 mod grpc;
 mod instrument;
 mod peer;
@@ -18,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+pub use apply::ApplyDurations;
 pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
 pub use instrument::{Counter, Gauge, Histogram};
 pub use peer::{PeerMeter, PeerMetrics, Transfers};
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub wal_write_bytes: Gauge,
     /// `etcd_disk_backend_commit_duration_seconds`: one batch of applied commands into the store.
     pub backend_commit: Histogram,
+    /// `etcd_server_apply_duration_seconds`: one command.
+    pub apply: ApplyDurations,
     /// `etcd_disk_backend_snapshot_duration_seconds`: one snapshot sent to a client.
     pub backend_snapshot: Histogram,
     /// `etcd_mvcc_hash_duration_seconds`: one hash of everything.
@@ -123,6 +127,7 @@ impl Metrics {
             wal_fsync: disk(),
             wal_write_bytes: Gauge::default(),
             backend_commit: disk(),
+            apply: ApplyDurations::default(),
             backend_snapshot: Histogram::doubling(Duration::from_millis(10), 17),
             hash: Histogram::doubling(Duration::from_millis(10), 15),
             hash_rev: Histogram::doubling(Duration::from_millis(10), 15),

@@ -83,7 +83,7 @@ fn alarms(page: &mut Page, metrics: &Metrics) {
 
 /// What was done to the store. Ranges are those that answered an RPC, and those inside transactions.
 fn operations(page: &mut Page, metrics: &Metrics) {
-    page.counter("etcd_mvcc_delete_total", "Keys deleted", &metrics.delete);
+    page.counter("etcd_mvcc_delete_total", "Deletes", &metrics.delete);
     page.counter("etcd_mvcc_put_total", "Puts", &metrics.put);
     let ranges = GrpcMetrics::index_of("/etcdserverpb.KV/Range")
         .and_then(|index| metrics.grpc.method(index))
@@ -105,6 +105,7 @@ fn disk(page: &mut Page, metrics: &Metrics) {
 }
 
 fn proposals(page: &mut Page, metrics: &Metrics) {
+    metrics.apply.render(page);
     page.gauge("etcd_server_has_leader", "1 if there is a leader", &metrics.has_leader);
     page.gauge("etcd_server_is_leader", "1 if this member leads", &metrics.is_leader);
     page.gauge("etcd_server_is_learner", "1 if this member is a learner", &metrics.is_learner);
@@ -148,8 +149,13 @@ fn health(page: &mut Page, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use ketch_proto::etcdserverpb::InternalRaftRequest;
 
     use super::*;
+    use crate::apply::answer::Answer;
+    use crate::apply::tally::Tally;
 
     #[test]
     fn each_family_has_one_head_and_unmeasured_gauges_are_absent() {
@@ -201,6 +207,9 @@ mod tests {
             gauge.set(1);
         }
         metrics.count_applied(&[]);
+        let mut tally = Tally::default();
+        tally.add(&InternalRaftRequest::default(), &Ok(Answer::Done));
+        metrics.apply.observe(&tally, Duration::ZERO);
         metrics.set_alarms([("NOSPACE".to_owned(), 1)]);
         metrics.set_server_id(1);
         metrics.set_cluster_version("3.7");

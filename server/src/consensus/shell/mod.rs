@@ -470,6 +470,7 @@ fn apply_jobs(
 ) -> Result<AppliedJobs, String> {
     let mut answers = Vec::with_capacity(jobs.len());
     let mut inputs = Vec::with_capacity(jobs.len());
+    let watch = Stopwatch::start();
     for job in jobs {
         if let Some(snapshot) = &job.snapshot {
             applier.install(snapshot, staging)?;
@@ -483,6 +484,7 @@ fn apply_jobs(
             snapshot: job.snapshot,
         }));
     }
+    metrics.apply.observe(&applier.take_tally(), watch.elapsed());
     let watch = Stopwatch::start();
     applier.commit().map_err(|fault| fault.to_string())?;
     metrics.backend_commit.observe(watch.elapsed());

@@ -1,8 +1,11 @@
-//! The HTTP side of the client port: same status codes, same bodies.
+//! The HTTP side of the client port: same status codes, same bodies, and of the metrics those that count requests.
+
+use ketch_proto::etcdserverpb::*;
 
 use crate::harness::http::request;
 
-use super::Pair;
+use super::request::{Asker, Request};
+use super::{Pair, runtime};
 
 /// Method and path.
 const REQUESTS: [(&str, &str); 14] = [
@@ -45,4 +48,63 @@ fn http_answers_are_equal() {
             assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is missing:\n{metrics}");
         }
     }
+}
+
+/// Families whose samples count what clients did.
+const COUNTS: [&str; 6] = [
+    "etcd_server_apply_duration_seconds_count{",
+    "etcd_debugging_mvcc_current_revision ",
+    "etcd_debugging_mvcc_compact_revision ",
+    "etcd_debugging_mvcc_keys_total ",
+    "etcd_mvcc_delete_total ",
+    "grpc_server_handled_total{",
+];
+
+/// Requests of each kind that is applied, some of which are refused on the way and some when they are applied.
+fn requests() -> Vec<Request> {
+    let put = |key: &str| PutRequest { key: key.to_owned().into(), ..Default::default() };
+    let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
+    let missing = PutRequest { ignore_value: true, ..put("none") };
+    let txn = |put| Request::Txn(TxnRequest { success: vec![op(put)], ..Default::default() });
+    let compact = |revision| Request::Compact(CompactionRequest { revision, physical: false });
+    let alarm = |action| Request::Alarm(AlarmRequest { action, member_id: 1, alarm: 1 });
+    vec![
+        Request::Put(put("a")),
+        Request::Put(put("b")),
+        Request::Put(put("")),
+        Request::Put(missing.clone()),
+        txn(put("c")),
+        txn(missing),
+        Request::Delete(DeleteRangeRequest { key: "a".into(), range_end: "c".into(), ..Default::default() }),
+        compact(3),
+        compact(3),
+        compact(1 << 40),
+        alarm(1),
+        Request::Put(put("full")),
+        txn(put("full")),
+        alarm(2),
+        Request::Range(RangeRequest { key: "c".into(), ..Default::default() }),
+    ]
+}
+
+#[test]
+fn what_was_done_is_counted_alike() {
+    let Some(pair) = Pair::start("what_was_done_is_counted_alike") else { return };
+    runtime().block_on(async {
+        for mut server in pair.channels().await.map(Asker::new) {
+            for request in requests() {
+                server.ask(request).await;
+            }
+        }
+    });
+    let [expected, found] = [&pair.etcd, &pair.ketch].map(|server| {
+        let (_, page) = request(server.client_port, "GET", "/metrics");
+        let counts = page.lines().filter(|line| COUNTS.iter().any(|name| line.starts_with(name)));
+        // etcd names every code from the start.
+        let mut counts: Vec<String> =
+            counts.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect();
+        counts.sort();
+        counts
+    });
+    assert_eq!(found.join("\n"), expected.join("\n"), "ketch is left, etcd right");
 }
