@@ -189,12 +189,14 @@ impl ApplyCore {
         Ok(self.applied)
     }
 
-    /// Pins what is committed, for peers that need a snapshot.
+    /// Pins what is committed, for peers that need a snapshot. Entries that changed nothing may be missing at its end: the
+    /// view says up to where it is.
     #[must_use]
     pub fn pin(&self) -> Pinned {
-        let Applied { index, term } = self.store.applied();
+        let view = self.store.reader().view();
+        let Applied { index, term } = view.applied();
         let conf_state = self.cluster.conf_state.clone();
-        Pinned { meta: SnapshotMeta { index, term, conf_state }, view: self.store.reader().view() }
+        Pinned { meta: SnapshotMeta { index, term, conf_state }, view }
     }
 
     /// Replaces the whole state by the staged snapshot `meta`.
@@ -286,5 +288,36 @@ impl ApplyCore {
             return Ok(Err("it holds no command that this version knows".into()));
         };
         Ok(Ok(outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use ketch_proto::etcdserverpb::PutRequest;
+    use ketch_wal::SimDisk;
+
+    use super::*;
+    use crate::caller::Caller;
+
+    #[test]
+    fn a_pinned_view_is_announced_with_the_entry_it_ends_with() {
+        let store = Store::open(SimDisk::new(1), Path::new("/s"), ketch_mvcc::Options::default()).unwrap();
+        let mut core = ApplyCore::new(1, store).unwrap();
+        let put = PutRequest { key: "k".into(), ..PutRequest::default() };
+        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
+        let command = command::encode(RequestId::new(1, 1, 1), &Caller::default(), request);
+        // The second one changes nothing: the store knows of it, the view that readers take does not yet.
+        let entries = vec![Entry::normal(1, 1, command), Entry::normal(1, 2, Bytes::new())];
+        for entry in entries {
+            core.apply(vec![entry], &mut Vec::new(), &mut Vec::new()).unwrap();
+            core.commit().unwrap();
+        }
+        let pinned = core.pin();
+        assert_eq!(core.store().applied().index, 2);
+        assert_eq!((pinned.meta.index, pinned.meta.term), (1, 1));
+        assert_eq!(pinned.view.applied(), Applied { index: 1, term: 1 });
     }
 }
