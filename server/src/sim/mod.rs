@@ -11,6 +11,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+pub mod cluster;
 mod history;
 mod load;
 mod member;

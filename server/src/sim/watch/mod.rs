@@ -16,10 +16,11 @@ use ketch_proto::mvccpb::Event;
 use prost::Message;
 
 use self::check::Check;
-use self::truth::Truth;
+pub(super) use self::truth::Truth;
 use super::{Member, Random, Report};
 use crate::api::watch::encode::Frames;
 use crate::api::watch::session::{Identity, Session};
+use ketch_mvcc::Store;
 
 const STREAMS: usize = 4;
 const WATCHES: usize = 5;
@@ -36,7 +37,7 @@ pub struct Watching {
 
 /// One stream and what its watches have seen.
 #[derive(Debug)]
-struct Stream {
+pub(super) struct Stream {
     /// `None` while the member is down.
     session: Option<Session>,
     /// Read once in so many rounds.
@@ -57,7 +58,7 @@ struct Watch {
 impl Watching {
     /// The member died: streams are gone, what they have seen is not.
     pub fn disconnect(&mut self) {
-        self.streams.iter_mut().for_each(|stream| stream.session = None);
+        self.streams.iter_mut().for_each(Stream::disconnect);
     }
 
     /// One round: the hub hands on, and some stream does something.
@@ -67,24 +68,15 @@ impl Watching {
     pub fn step(&mut self, member: &Member, random: &mut Random, report: &mut Report) -> Result<(), String> {
         self.truth.observe(member.store())?;
         while self.streams.len() < STREAMS {
-            let slowness = 1 << (2 * self.streams.len());
-            self.streams.push(Stream { session: None, slowness, watches: BTreeMap::new(), next_id: 1 });
+            self.streams.push(Stream::new(1 << (2 * self.streams.len())));
         }
         if random.one_in(3) {
             let step = member.store().hub().step(1 + random.below(20) as usize);
             step.map_err(|fault| fault.to_string())?;
         }
         let stream = &mut self.streams[random.below(STREAMS as u64) as usize];
-        stream.connect(member, report);
-        match random.below(6) {
-            0 => stream.create(random, member.revision()),
-            1 if random.one_in(6) => stream.cancel(random),
-            2 if random.one_in(2) => stream.ask_progress(),
-            3 => stream.tick(),
-            _ if random.one_in(stream.slowness) => stream.read(&self.truth, member, random, report)?,
-            _ => {}
-        }
-        Ok(())
+        stream.connect(member.store(), report);
+        stream.act(&self.truth, member.store(), random, report)
     }
 
     /// Everything that is on its way arrives; afterwards every watch has seen all it wants.
@@ -99,7 +91,7 @@ impl Watching {
     ) -> Result<(), String> {
         self.truth.observe(member.store())?;
         for stream in &mut self.streams {
-            stream.connect(member, report);
+            stream.connect(member.store(), report);
         }
         // Twice: a watch that was behind goes on when its owner has read.
         for _ in 0..200 {
@@ -107,25 +99,56 @@ impl Watching {
                 == ketch_mvcc::Progress::More
             {}
             for stream in &mut self.streams {
-                stream.read(&self.truth, member, random, report)?;
+                stream.read(&self.truth, member.store(), random, report)?;
             }
         }
-        for watch in self.streams.iter_mut().flat_map(|stream| stream.watches.values_mut()) {
-            let upto = self.truth.seen();
-            watch.check.bookmark(upto, &self.truth).map_err(|why| format!("at the end, {why}"))?;
-        }
-        Ok(())
+        self.streams.iter_mut().try_for_each(|stream| stream.has_all(&self.truth))
     }
 }
 
 impl Stream {
+    /// A stream that is read once in `slowness` rounds.
+    pub(super) fn new(slowness: u64) -> Stream {
+        Stream { session: None, slowness, watches: BTreeMap::new(), next_id: 1 }
+    }
+
+    /// The connection ends; what was seen stays known.
+    pub(super) fn disconnect(&mut self) {
+        self.session = None;
+    }
+
+    /// Does something that the seed picks.
+    pub(super) fn act(
+        &mut self,
+        truth: &Truth,
+        store: &Store,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), String> {
+        match random.below(6) {
+            0 => self.create(random, store.revision()),
+            1 if random.one_in(6) => self.cancel(random),
+            2 if random.one_in(2) => self.ask_progress(),
+            3 => self.tick(),
+            _ if random.one_in(self.slowness) => self.read(truth, store, random, report)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// After everything has been read: every watch has seen all it wants.
+    pub(super) fn has_all(&mut self, truth: &Truth) -> Result<(), String> {
+        self.watches.values_mut().try_for_each(|watch| {
+            watch.check.bookmark(truth.seen(), truth).map_err(|why| format!("at the end, {why}"))
+        })
+    }
+
     /// Opens the stream and resumes its watches where they were.
-    fn connect(&mut self, member: &Member, report: &mut Report) {
+    pub(super) fn connect(&mut self, store: &Store, report: &mut Report) {
         if self.session.is_some() {
             return;
         }
         let identity = Identity { cluster_id: 1, member_id: 1, fragment_bytes: FRAGMENT_BYTES };
-        let store = member.store();
         // The stream is read again and again; nobody sleeps.
         let nobody = Arc::new(|| {});
         self.session = Some(Session::new(identity, &store.hub(), store.reader(), nobody));
@@ -209,10 +232,10 @@ impl Stream {
     }
 
     /// Reads what the stream has to say, and checks it.
-    fn read(
+    pub(super) fn read(
         &mut self,
         truth: &Truth,
-        member: &Member,
+        store: &Store,
         random: &mut Random,
         report: &mut Report,
     ) -> Result<(), String> {
@@ -230,7 +253,7 @@ impl Stream {
             wire = rest;
             let response = WatchResponse::decode(message).map_err(|error| error.to_string())?;
             random.mix(message.len() as u64);
-            self.heard(response, truth, member, report)?;
+            self.heard(response, truth, store, report)?;
         }
         Ok(())
     }
@@ -239,7 +262,7 @@ impl Stream {
         &mut self,
         response: WatchResponse,
         truth: &Truth,
-        member: &Member,
+        store: &Store,
         report: &mut Report,
     ) -> Result<(), String> {
         let revision = response.header.map_or(0, |header| header.revision);
@@ -273,7 +296,7 @@ impl Stream {
             watch.fragments.extend(response.events);
             if !response.fragment {
                 let events = std::mem::take(&mut watch.fragments);
-                let compacted = member.store().compacted();
+                let compacted = store.compacted();
                 watch.check.told(&events, truth, compacted).map_err(|why| format!("{why} ({watch:?})"))?;
             }
         }

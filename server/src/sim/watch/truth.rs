@@ -12,7 +12,7 @@ type State = BTreeMap<Bytes, KeyValue>;
 
 /// The changes of every revision so far.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(in crate::sim) struct Truth {
     /// Up to where the store has been read.
     seen: i64,
     /// The keys at revision `seen`; `None` if it was compacted before it could be read.
@@ -39,6 +39,12 @@ impl Truth {
             (self.seen, self.state) = (revision, now);
         }
         Ok(())
+    }
+
+    /// Learns of the events of the next revision from somebody who knows them.
+    pub(in crate::sim) fn tell(&mut self, revision: i64, events: Vec<Event>) {
+        self.events.insert(revision, events);
+        self.seen = revision;
     }
 
     /// The newest revision looked at.

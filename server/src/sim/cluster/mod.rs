@@ -1,0 +1,27 @@
+//! A whole cluster in one thread, from one seed: every member with the real consensus core, apply core, raft log and store,
+//! on a simulated disk of its own; network, clocks, disks and clients simulated, in virtual time.
+
+mod apply;
+mod ask;
+mod chaos;
+mod client;
+mod drive;
+mod life;
+mod network;
+mod node;
+mod options;
+mod planted;
+mod queue;
+mod settle;
+mod snapshot;
+mod stats;
+mod trace;
+mod truth;
+mod watchers;
+mod wgl;
+mod world;
+
+pub use options::{Options, SCENARIOS, Weights};
+pub use planted::Bug;
+pub use stats::Stats;
+pub use world::{Failure, Report, play, run};

@@ -1,0 +1,39 @@
+//! Mistakes on purpose: each is one that somebody could make between the cores and their surroundings, made by the
+//! simulated surroundings so that the cores stay clean. A test shows that each is found.
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The log acknowledges before it has synced.
+    AckBeforePersist,
+    /// A member that believes it leads confirms reads by itself.
+    ReadIndexWithoutQuorum,
+    /// A read is answered as soon as its index is known, whatever is applied here.
+    FollowerServesWhileBehind,
+    /// A leader that was stopped and goes on serves reads until it hears of another one.
+    StaleLeaderAfterPause,
+    /// The raft log is purged up to what is applied, durable or not.
+    PurgeAheadOfCheckpoint,
+    /// After a restart the last command is applied once more.
+    DuplicateApplyAfterRestart,
+    /// One member passes over a raised alarm.
+    AlarmLost,
+    /// Request ids begin anew with each life of a member.
+    RequestIdsStartAgain,
+    /// One member applies large values differently, as its own flag says.
+    ApplyReadsLocalFlag,
+    /// The store's batch with the applied index is durable apart from its data.
+    AppliedIndexApartFromData,
+    /// A write is answered when it is proposed, before it is committed.
+    AckBeforeCommit,
+    /// A membership change takes effect in raft a second time after a restart.
+    ConfChangeAppliedTwice,
+    /// A snapshot says that it holds a batch that it does not hold.
+    SnapshotMissesLastBatch,
+    /// Entries that follow a snapshot are applied to the store from before it.
+    EntriesAfterSnapshotToOldStore,
+    /// Messages meant for an earlier life of a member are given to the present one.
+    EarlierLifeHeard,
+    /// Committed entries of one batch are applied in two batches, and the second is forgotten when the process dies.
+    WatchersToldTwice,
+}

@@ -1,0 +1,174 @@
+//! Snapshots between members: pinned views, sent piece by piece, staged on the other member's disk.
+
+use ketch_raft::{Apply, Body, Message};
+
+use super::queue::{What, Who};
+use super::world::World;
+use crate::consensus::core::Input;
+use crate::staging::{Incoming, Pinned, StageError};
+
+/// About how many bytes travel at once.
+const CHUNK_BYTES: usize = 4000;
+
+/// A snapshot on its way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    from: Who,
+    to: Who,
+    message: Message,
+    pinned: Pinned,
+    incoming: Option<Incoming>,
+    /// What it holds.
+    state: (i64, u64),
+}
+
+impl World {
+    /// Pins a view for members that need a snapshot.
+    pub(super) fn pin(&mut self, at: usize) {
+        let Some(live) = &mut self.nodes[at].live else { return };
+        let pinned = live.applier.pin();
+        let meta = pinned.meta.clone();
+        live.pinned = Some(pinned);
+        self.note(meta.index, || format!("a view at {} is pinned", meta.index));
+        self.input(at, Input::Pinned(meta));
+    }
+
+    /// Begins to send the pinned view.
+    pub(super) fn send_snapshot(&mut self, from: Who, to: usize, message: Message) {
+        let Body::Snapshot { meta } = &message.body else { return };
+        let pinned = self.nodes[from.node].live.as_ref().and_then(|live| live.pinned.clone());
+        let pinned = pinned.filter(|pinned| pinned.meta.index == meta.index);
+        let (Some(pinned), Some(to)) = (pinned, self.who(to)) else {
+            return self.input(from.node, Input::SnapshotReport { to: message.to, ok: false });
+        };
+        self.stats.snapshots_sent += 1;
+        let index = meta.index;
+        self.note(index, || format!("{:x} sends {:x} a snapshot at {index}", message.from, message.to));
+        let state = self.states.get(&index).copied().unwrap_or_default();
+        self.transfers += 1;
+        let number = self.transfers;
+        self.on_the_way.insert(number, Transfer { from, to, message, pinned, incoming: None, state });
+        let us = self.up_to(self.options.delay_us);
+        self.after(us, What::Chunk(number));
+    }
+
+    /// The next piece of a snapshot arrives.
+    pub(super) fn chunk(&mut self, number: u64) -> Result<(), String> {
+        let Some(mut transfer) = self.on_the_way.remove(&number) else { return Ok(()) };
+        let Who { node: to, life } = transfer.to;
+        if self.nodes[to].in_life(life).is_none() {
+            // What was staged so far died with the process.
+            self.report_snapshot(&transfer, false);
+            return Ok(());
+        }
+        let cut = self.network.is_cut(transfer.from.node, to) || self.network.is_cut(to, transfer.from.node);
+        let sender_died = self.nodes[transfer.from.node].in_life(transfer.from.life).is_none();
+        if cut || sender_died || (!self.healed && self.random.one_in(40)) {
+            return self.cut_off(transfer);
+        }
+        let paused = self.nodes[to].deferred.is_some() || self.nodes[transfer.from.node].deferred.is_some();
+        let us = self.up_to(self.options.delay_us + if paused { self.options.tick_us } else { 0 });
+        let done = if paused { Ok(false) } else { self.take_chunk(&mut transfer) };
+        match done {
+            Ok(false) => {
+                self.on_the_way.insert(number, transfer);
+                self.after(us, What::Chunk(number));
+                Ok(())
+            }
+            Ok(true) => self.staged(transfer),
+            Err(StageError::Busy) => {
+                self.report_snapshot(&transfer, false);
+                Ok(())
+            }
+            Err(error) if self.nodes[to].armed => {
+                self.report_snapshot(&transfer, false);
+                drop(transfer);
+                self.stopped(to, &error.to_string())
+            }
+            Err(error) => Err(format!("{:x} cannot stage a snapshot: {error}", self.nodes[to].id)),
+        }
+    }
+
+    /// True when it was the last one.
+    fn take_chunk(&mut self, transfer: &mut Transfer) -> Result<bool, StageError> {
+        let Some(live) = &mut self.nodes[transfer.to.node].live else { return Ok(false) };
+        let incoming = match transfer.incoming.take() {
+            Some(incoming) => transfer.incoming.insert(incoming),
+            None => {
+                live.staging.tidy(live.applier.store().applied().index);
+                let begun = live.staging.begin(&transfer.pinned.meta)?;
+                self.stats.snapshots_resumed += u64::from(begun.cursor() != ketch_mvcc::Cursor::START);
+                transfer.incoming.insert(begun)
+            }
+        };
+        let mut export = transfer.pinned.view.export(incoming.cursor());
+        match export.next_chunk(CHUNK_BYTES) {
+            Ok(Some(chunk)) => {
+                incoming.chunk(&chunk.bytes)?;
+                Ok(false)
+            }
+            Ok(None) => Ok(true),
+            // The sender's disk: it will notice by itself.
+            Err(_fault) => Err(StageError::Busy),
+        }
+    }
+
+    fn staged(&mut self, mut transfer: Transfer) -> Result<(), String> {
+        let to = transfer.to.node;
+        let (Some(incoming), Some(live)) = (transfer.incoming.take(), &self.nodes[to].live) else {
+            return Ok(());
+        };
+        if let Err(error) = live.staging.finish(incoming) {
+            self.report_snapshot(&transfer, false);
+            return self.stopped(to, &format!("the snapshot is not staged: {error}"));
+        }
+        self.stats.snapshots_staged += 1;
+        self.report_snapshot(&transfer, true);
+        let index = transfer.pinned.meta.index;
+        // What it holds is what the sender had there.
+        if transfer.state != (0, 0) {
+            self.states.entry(index).or_insert(transfer.state);
+        }
+        self.note(index, || format!("{:x} has staged the snapshot at {index}", transfer.message.to));
+        self.input(to, Input::Message(Box::new(transfer.message)));
+        Ok(())
+    }
+
+    fn cut_off(&mut self, mut transfer: Transfer) -> Result<(), String> {
+        self.stats.snapshots_cut += 1;
+        self.report_snapshot(&transfer, false);
+        if let (Some(incoming), Some(live)) = (transfer.incoming.take(), &self.nodes[transfer.to.node].live) {
+            live.staging.suspend(incoming);
+        }
+        Ok(())
+    }
+
+    fn report_snapshot(&mut self, transfer: &Transfer, ok: bool) {
+        let Who { node, life } = transfer.from;
+        if self.nodes[node].in_life(life).is_some() {
+            self.input(node, Input::SnapshotReport { to: transfer.message.to, ok });
+        }
+    }
+
+    /// Puts a received snapshot in the store's place. False when the member stopped.
+    pub(super) fn install(&mut self, at: usize, job: &Apply) -> Result<bool, String> {
+        let Some(meta) = &job.snapshot else { return Ok(true) };
+        let Some(live) = &mut self.nodes[at].live else { return Ok(false) };
+        self.stats.snapshots_installed += 1;
+        match live.applier.install(meta, &live.staging) {
+            Ok(()) => {
+                let (id, index) = (self.nodes[at].id, meta.index);
+                self.note(index, || format!("{id:x} has installed the snapshot at {index}"));
+                self.compare_state(at)
+            }
+            Err(why) => {
+                // Where the store cannot be taken over in place, a restart does it.
+                let armed = self.nodes[at].armed;
+                self.nodes[at].armed = armed || why.contains("a restart installs it");
+                self.stopped(at, &why)?;
+                self.nodes[at].armed = armed;
+                Ok(false)
+            }
+        }
+    }
+}
