@@ -3,7 +3,7 @@
 //! Everything here goes through the `Disk` seam, so the simulation starts members the same way.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,6 +66,8 @@ pub struct CoreOptions {
     pub seed: u64,
     /// Do not sync (`--unsafe-no-fsync`).
     pub unsafe_no_sync: bool,
+    /// Where the raft log is kept (`--wal-dir`), if not in the data directory.
+    pub log_dir: Option<PathBuf>,
     /// Size of the raft log's segments in bytes.
     pub log_segment_bytes: u64,
     /// Options of the revision store.
@@ -190,7 +192,10 @@ pub fn open(
     options: &CoreOptions,
     first: impl FnOnce() -> Result<First, String>,
 ) -> Result<Opened, StartError> {
-    let dir = DataDir::open(&**disk, path)?;
+    let mut dir = DataDir::open(&**disk, path)?;
+    if let Some(log) = &options.log_dir {
+        dir = dir.with_log_in(&**disk, log)?;
+    }
     let half = dir.current(&**disk)?;
     let staging = Staging::new(Arc::clone(disk), path, half, options.store.clone());
     let store = Store::open(Arc::clone(disk), &path.join(half.folder()), options.store.clone())

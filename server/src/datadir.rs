@@ -13,6 +13,14 @@
 //! DIR/current    which half is the member's store: 0 or 1; absent means the first
 //! DIR/restoring  while a snapshot is being restored: until then there is no marker
 //! ```
+//!
+//! With `--wal-dir` the raft log is elsewhere, and a copy of the identity beside it says whose it is:
+//!
+//! ```text
+//! WAL/lock       held while a process uses the log
+//! WAL/identity   cluster id, member id
+//! WAL/log/       the raft log
+//! ```
 
 use std::any::Any;
 use std::fmt;
@@ -106,6 +114,10 @@ pub enum DataDirError {
     Unfinished(PathBuf),
     /// It is to be made anew and holds something already.
     NotEmpty(PathBuf),
+    /// The directory for the raft log is to be made anew and is there already.
+    LogExists(PathBuf),
+    /// The directory for the raft log does not hold this member's.
+    LogOfAnother(PathBuf),
     /// A file of ours is damaged.
     Damaged(PathBuf, String),
     /// The operating system refused something.
@@ -140,6 +152,12 @@ impl fmt::Display for DataDirError {
             Self::NotEmpty(dir) => {
                 write!(f, "data-dir {:?} not empty or could not be read", dir.display().to_string())
             }
+            Self::LogExists(dir) => write!(f, "wal-dir {:?} exists", dir.display().to_string()),
+            Self::LogOfAnother(dir) => write!(
+                f,
+                "wal-dir {} does not hold the raft log of the member in the data directory",
+                dir.display()
+            ),
             Self::Damaged(file, why) => write!(f, "{} is damaged: {why}", file.display()),
             Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
         }
@@ -161,7 +179,9 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: Box<dyn Any + Send + Sync>,
+    /// Where the raft log is kept, if not here.
+    log_apart: Option<PathBuf>,
+    _locks: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl DataDir {
@@ -177,12 +197,7 @@ impl DataDir {
         if !marked {
             refuse_foreign(disk, path, &names)?;
         }
-        let lock_path = path.join(LOCK);
-        let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
-            _ => DataDirError::Io(lock_path.clone(), error),
-        })?;
-        let dir = DataDir { path: path.to_owned(), _lock: lock };
+        let dir = DataDir { path: path.to_owned(), log_apart: None, _locks: vec![lock(disk, path)?] };
         if marked {
             dir.check_marker(disk)?;
         } else {
@@ -206,8 +221,26 @@ impl DataDir {
         let restoring = path.join(RESTORING);
         disk.create(&restoring).and_then(|file| file.sync()).map_err(io)?;
         disk.sync_dir(path).map_err(io)?;
-        let lock = disk.lock(&path.join(LOCK)).map_err(io)?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock })
+        Ok(DataDir { path: path.to_owned(), log_apart: None, _locks: vec![lock(disk, path)?] })
+    }
+
+    /// The same with the raft log in another directory, which is made if it is not there. If this one is somebody's, so must
+    /// that one be.
+    ///
+    /// # Errors
+    /// [`DataDirError::InUse`], [`DataDirError::LogOfAnother`], or what the disk says.
+    pub fn with_log_in(mut self, disk: &dyn Disk, path: &Path) -> Result<DataDir, DataDirError> {
+        disk.create_dir_all(path).map_err(|error| DataDirError::Io(path.to_owned(), error))?;
+        self._locks.push(lock(disk, path)?);
+        let started = self.boots(disk)? > 0;
+        let of_another = || DataDirError::LogOfAnother(path.to_owned());
+        match (self.identity(disk)?, identity_in(disk, path)?) {
+            (Some(own), Some(log)) if own == log => {}
+            (_, None) if !started => {}
+            _ => return Err(of_another()),
+        }
+        self.log_apart = Some(path.to_owned());
+        Ok(self)
     }
 
     /// Everything is there and durable: from now on the directory is a member's.
@@ -223,7 +256,7 @@ impl DataDir {
     /// The directory of the raft log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.path.join(LOG)
+        self.log_apart.as_ref().unwrap_or(&self.path).join(LOG)
     }
 
     /// The directory of the revision store of a new member.
@@ -256,14 +289,7 @@ impl DataDir {
     /// # Errors
     /// A damaged file.
     pub fn identity(&self, disk: &dyn Disk) -> Result<Option<Identity>, DataDirError> {
-        let path = self.path.join(IDENTITY);
-        let Some(bytes) = read(disk, &path)? else { return Ok(None) };
-        match (word(&bytes, 0), word(&bytes, 8)) {
-            (Some(cluster_id), Some(member_id)) if bytes.len() == 16 => {
-                Ok(Some(Identity { cluster_id, member_id }))
-            }
-            _ => Err(DataDirError::Damaged(path, format!("{} bytes instead of 16", bytes.len()))),
-        }
+        identity_in(disk, &self.path)
     }
 
     /// Writes down who the member is, durably.
@@ -272,7 +298,9 @@ impl DataDir {
     /// What the disk says.
     pub fn set_identity(&self, disk: &dyn Disk, identity: Identity) -> Result<(), DataDirError> {
         let bytes = [identity.cluster_id.to_le_bytes(), identity.member_id.to_le_bytes()].concat();
-        write(disk, &self.path.join(IDENTITY), &bytes)
+        // Here first: where only the log has one, it is another member's.
+        let places = std::iter::once(&self.path).chain(&self.log_apart);
+        places.map(|path| path.join(IDENTITY)).try_for_each(|path| write(disk, &path, &bytes))
     }
 
     /// Whom a member that joins knew of, before it learned of the members by itself.
@@ -359,6 +387,26 @@ fn refuse_foreign(disk: &dyn Disk, path: &Path, names: &[String]) -> Result<(), 
     match [IDENTITY, BOOT, LOG, STORE].into_iter().find(is_there) {
         Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.to_owned())),
         None => Ok(()),
+    }
+}
+
+/// Takes a directory for this process.
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Any + Send + Sync>, DataDirError> {
+    let lock = path.join(LOCK);
+    disk.lock(&lock).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
+        _ => DataDirError::Io(lock, error),
+    })
+}
+
+fn identity_in(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>, DataDirError> {
+    let path = path.join(IDENTITY);
+    let Some(bytes) = read(disk, &path)? else { return Ok(None) };
+    match (word(&bytes, 0), word(&bytes, 8)) {
+        (Some(cluster_id), Some(member_id)) if bytes.len() == 16 => {
+            Ok(Some(Identity { cluster_id, member_id }))
+        }
+        _ => Err(DataDirError::Damaged(path, format!("{} bytes instead of 16", bytes.len()))),
     }
 }
 

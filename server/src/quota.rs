@@ -163,15 +163,15 @@ async fn raise(proposer: &Proposer, shared: &Shared, quota: Quota, deadline: tok
 #[derive(Debug)]
 pub struct Reserve {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    dirs: Vec<PathBuf>,
     asked: Option<Stopwatch>,
 }
 
 impl Reserve {
-    /// The reserve of the disk under `dir`.
+    /// The reserve of what is under `dirs`: one that is short is enough.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Reserve {
-        Reserve { disk, dir, asked: None }
+    pub fn new(disk: Arc<dyn Disk>, dirs: Vec<PathBuf>) -> Reserve {
+        Reserve { disk, dirs, asked: None }
     }
 
     /// Asks the disk if it is time to, and tells `shared`. A disk that does not say how full it is counts as empty.
@@ -180,11 +180,12 @@ impl Reserve {
             return;
         }
         self.asked = Some(Stopwatch::start());
-        let Ok(space) = self.disk.space(&self.dir) else { return };
-        let reserve_bytes = RESERVE_BYTES.min(space.total_bytes / RESERVE_PART);
-        let short = space.free_bytes < reserve_bytes;
+        let spaces: Vec<_> = self.dirs.iter().filter_map(|dir| self.disk.space(dir).ok()).collect();
+        let reserve_bytes = |total_bytes| RESERVE_BYTES.min(total_bytes / RESERVE_PART);
+        let short = spaces.iter().any(|space| space.free_bytes < reserve_bytes(space.total_bytes));
         if short != shared.disk_is_short() {
-            tracing::warn!(free_bytes = space.free_bytes, reserve_bytes, short, "free space of the disk");
+            let free_bytes = spaces.iter().map(|space| space.free_bytes).min();
+            tracing::warn!(free_bytes, reserve_bytes = RESERVE_BYTES, short, "free space of the disk");
             shared.set_disk_is_short(short);
         }
     }
@@ -231,7 +232,7 @@ mod tests {
         let shared = Shared::new(1, 1, store.reader());
         let look = |capacity| {
             disk.set_capacity(capacity);
-            Reserve::new(disk.clone(), "/s".into()).look(&shared);
+            Reserve::new(disk.clone(), vec!["/s".into()]).look(&shared);
             shared.disk_is_short()
         };
         let space = disk.space(std::path::Path::new("/s")).unwrap();

@@ -28,6 +28,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
     let gates = settings.text("feature-gates");
     Ok(Config {
         data_dir: data_dir(settings, &name),
+        wal_dir: Some(settings.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         snapshot_count: or_default(settings.unsigned("snapshot-count"), 10_000),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),

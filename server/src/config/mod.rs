@@ -66,6 +66,8 @@ pub struct Config {
     pub name: String,
     /// `--data-dir`, by default `${name}.etcd`.
     pub data_dir: PathBuf,
+    /// `--wal-dir`: where the raft log is kept, if not in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// `--snapshot-count`: applied entries between two checkpoints of the store.
     pub snapshot_count: u64,
     /// `--listen-client-urls`: gRPC and HTTP, cleartext; sorted, without duplicates, never empty.

@@ -29,7 +29,7 @@ Options of restore:
       --bump-revision uint                   by how much revisions are raised; needs --mark-compacted
       --mark-compacted                       compact everything up to the raised revision
       --initial-memory-map-size uint         accepted and ignored
-      --wal-dir string                       refused: the raft log is in the data directory
+      --wal-dir string                       directory for the raft log, absent (default: in the data directory)
 ";
 
 const DEFAULT_CLUSTER: &str = "default=http://localhost:2380";
@@ -149,11 +149,6 @@ fn run_restore(args: &[String]) -> Result<String, Refusal> {
     if compacted != (bump > 0) {
         return Err(Refusal::arguments("--mark-compacted required if --revision-bump > 0"));
     }
-    if line.value("wal-dir").is_some_and(|dir| !dir.is_empty()) {
-        return Err(Refusal::error(
-            "--wal-dir is not supported: ketch keeps the raft log in the data directory",
-        ));
-    }
     let name = line.value("name").unwrap_or("default");
     let founding = founding(&line, name).map_err(Refusal::error)?;
     let data_dir = match line.value("data-dir") {
@@ -161,10 +156,15 @@ fn run_restore(args: &[String]) -> Result<String, Refusal> {
         Some(dir) => PathBuf::from(dir),
     };
     check_empty(&data_dir)?;
+    let wal_dir = line.value("wal-dir").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    if let Some(dir) = wal_dir.as_ref().filter(|dir| dir.exists()) {
+        return Err(Refusal::error(datadir::DataDirError::LogExists(dir.clone())));
+    }
     std::fs::metadata(file).map_err(|error| Refusal::error(format!("open {file}: {}", reason(&error))))?;
     let plan = Plan {
         snapshot: PathBuf::from(file),
         data_dir,
+        wal_dir,
         founding,
         skip_hash_check,
         bump,

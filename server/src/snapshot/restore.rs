@@ -23,6 +23,8 @@ pub struct Plan {
     pub snapshot: PathBuf,
     /// The new data directory: absent or empty.
     pub data_dir: PathBuf,
+    /// Where the raft log is to be, if not there: absent.
+    pub wal_dir: Option<PathBuf>,
     /// The new cluster, and which of its members this directory is for.
     pub founding: Founding,
     /// Do not compare the checksum at the file's end. Those inside are compared all the same.
@@ -92,7 +94,10 @@ impl From<StartError> for RestoreError {
 /// See [`RestoreError`]. Nothing is written before the file was verified.
 pub fn restore(disk: &Arc<dyn Disk>, plan: &Plan) -> Result<(), RestoreError> {
     verify(&**disk, plan)?;
-    let dir = DataDir::prepare(&**disk, &plan.data_dir)?;
+    let mut dir = DataDir::prepare(&**disk, &plan.data_dir)?;
+    if let Some(log) = &plan.wal_dir {
+        dir = dir.with_log_in(&**disk, log)?;
+    }
     store(disk, &dir, plan)?;
     log(disk, &dir, plan)?;
     dir.set_identity(&**disk, plan.founding.identity)?;

@@ -25,7 +25,8 @@ pub(super) fn start(
     config: &Config,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, String> {
-    let reserve = Reserve::new(Arc::new(RealDisk), config.data_dir.clone());
+    let dirs = std::iter::once(&config.data_dir).chain(&config.wal_dir).cloned().collect();
+    let reserve = Reserve::new(Arc::new(RealDisk), dirs);
     let upkeep =
         Upkeep::new(Arc::clone(driver), config.snapshot_count, config.snapshot_catchup_entries, reserve);
     let (drive, fetcher, ticker) = (Arc::clone(driver), Arc::clone(driver), Arc::clone(driver));

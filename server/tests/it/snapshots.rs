@@ -85,8 +85,8 @@ fn a_restored_member_goes_on_where_the_snapshot_was_taken() {
     let (etcd, etcdutl) = (tools.join("etcd"), tools.join("etcdutl"));
     let sides = [(programs::ketch(), programs::ketch()), (etcd, etcdutl)];
     let cluster = format!("tester={ADVERTISED_PEER}");
-    for rest in [&[][..], &["--bump-revision", "1000", "--mark-compacted"]] {
-        let mut facts = Vec::new();
+    for rest in [&[][..], &["--bump-revision", "1000", "--mark-compacted"], &["--wal-dir"]] {
+        let (bumped, mut facts) = (rest.len() > 1, Vec::new());
         for (program, utl) in &sides {
             let dir = tempfile::tempdir().unwrap();
             let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -102,18 +102,25 @@ fn a_restored_member_goes_on_where_the_snapshot_was_taken() {
                 (before, everything(&mut kv, 160).await.unwrap().0)
             });
             drop(process);
-            let done = run(utl, &restore_args(&file, &restored, &cluster, rest));
+            let log = path("log");
+            let mut rest = rest.to_vec();
+            let apart = rest == ["--wal-dir"];
+            rest.extend(apart.then_some(&*log));
+            let done = run(utl, &restore_args(&file, &restored, &cluster, &rest));
             assert_eq!(done.code, Some(0), "{done:?}");
             server.data_dir = restored.into();
+            if apart {
+                server.flags = rest.iter().copied().map(str::to_owned).collect();
+            }
             let _process = server.start_settled();
             runtime().block_on(async {
                 let mut kv = KvClient::new(connect(&server).await);
                 let after = everything(&mut kv, 0).await.unwrap();
                 assert_eq!(after.0, before.0);
                 let bump = after.1 - before.1;
-                assert_eq!(bump, if rest.is_empty() { 0 } else { 1000 });
+                assert_eq!(bump, if bumped { 1000 } else { 0 });
                 let old = everything(&mut kv, 160).await;
-                if rest.is_empty() {
+                if !bumped {
                     assert_eq!(old.as_ref().unwrap().0, late, "older revisions came along");
                 }
                 facts.push(format!(
@@ -176,6 +183,8 @@ fn the_commands_are_etcdutls() {
         "restore",
         "restore FILE FILE --data-dir NEW",
         "restore FILE --data-dir BUSY",
+        "restore FILE --data-dir NEW --wal-dir BUSY",
+        "restore FILE --data-dir NEW --wal-dir NEWLOG",
         "restore NONE --data-dir NEW",
         "restore FILE --data-dir NEW --bump-revision 5",
         "restore FILE --data-dir NEW --mark-compacted",
@@ -204,6 +213,7 @@ fn the_commands_are_etcdutls() {
                 "NONE" => outside.clone(),
                 "BUSY" => busy.clone(),
                 "NEW" => new.clone(),
+                "NEWLOG" => format!("{new}.log"),
                 "JUNK" => path("junk"),
                 word => word.to_owned(),
             });

@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "directory that holds the member's data; ${name}.etcd when empty",
     ),
-    row(Group::Member, Status::NotYet, "wal-dir", Kind::Text, "", "separate directory for the raft log"),
+    row(Group::Member, Status::Works, "wal-dir", Kind::Text, "", "separate directory for the raft log"),
     row(
         Group::Member,
         Status::Works,

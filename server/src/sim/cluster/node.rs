@@ -190,6 +190,7 @@ fn core_options(seed: u64, options: &Options) -> CoreOptions {
         pre_vote: true,
         seed,
         unsafe_no_sync: options.planted == Some(Bug::AckBeforePersist),
+        log_dir: None,
         log_segment_bytes: options.segment_bytes,
         store: ketch_mvcc::Options {
             segment_bytes: options.segment_bytes,

@@ -89,6 +89,7 @@ fn plan(bump: u64) -> Plan {
     Plan {
         snapshot: FILE.into(),
         data_dir: "/member".into(),
+        wal_dir: None,
         founding: sim::founding(),
         skip_hash_check: false,
         bump,
@@ -187,6 +188,7 @@ fn a_crash_leaves_nothing_a_refusal_or_a_whole_member() {
                 pre_vote: true,
                 seed: 1,
                 unsafe_no_sync: false,
+                log_dir: None,
                 log_segment_bytes: 64 << 10,
                 store: small(),
             };

@@ -127,6 +127,33 @@ fn a_copied_directory_starts() {
     Instance { data_dir: dir.path().join("copy"), ..server }.start();
 }
 
+#[test]
+fn a_raft_log_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |server: &Instance, log: &str| {
+        let log = dir.path().join(log).display().to_string();
+        let flags = server.flags.iter().cloned().chain(["--wal-dir".to_owned(), log]).collect();
+        Instance { flags, ..server.clone() }
+    };
+    let (one, mut two) = (instance(dir.path()), Instance::new(programs::ketch(), dir.path().join("other")));
+    two.flags = vec!["--initial-cluster-token=other".to_owned()];
+    with(&one, "log").start().kill();
+    // Once more, with what is there.
+    let running = with(&one, "log").start();
+    if !programs::is_ketch() {
+        return; // etcd founds a new cluster beside a log that it does not find.
+    }
+    assert!(!one.data_dir.join("log").exists());
+    refusal(&with(&two, "log")).assert_clear(&["log", "in use"]);
+    drop(running);
+    refusal(&with(&two, "log")).assert_clear(&["wal-dir", "does not hold the raft log"]);
+    refusal(&with(&one, "empty")).assert_clear(&["wal-dir", "does not hold the raft log"]);
+    refusal(&one).assert_clear(&["raft log", "must not serve"]);
+    with(&two, "log of two").start().kill();
+    refusal(&with(&one, "log of two")).assert_clear(&["wal-dir", "does not hold the raft log"]);
+    with(&one, "log").start();
+}
+
 /// All files with their sizes.
 fn listing(dir: &Path) -> Vec<(String, u64)> {
     let mut files = Vec::new();
