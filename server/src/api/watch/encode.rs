@@ -11,6 +11,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::grpc::HEAD_BYTES;
+use crate::grpc::outgoing::MESSAGE_BYTES_MAX;
 
 /// From how many bytes on an event is handed out rather than copied.
 const SPLICE_BYTES: usize = 8 << 10;
@@ -29,6 +30,7 @@ pub struct Frames {
     open: Vec<u8>,
     closed: VecDeque<Bytes>,
     bytes: usize,
+    too_long: Option<usize>,
 }
 
 impl Frames {
@@ -44,6 +46,13 @@ impl Frames {
         self.bytes == 0
     }
 
+    /// The length of a response that no client could take. It was left out, and with it all that came behind it: once the others
+    /// are taken, the stream must end.
+    #[must_use]
+    pub fn too_long(&self) -> Option<usize> {
+        self.too_long
+    }
+
     /// Takes the next piece.
     pub fn pop(&mut self) -> Option<Bytes> {
         if self.closed.is_empty() {
@@ -57,12 +66,17 @@ impl Frames {
     /// Adds a response: `fixed`, which has no events, and after it `events`.
     pub fn push(&mut self, fixed: &WatchResponse, events: &[Bytes]) {
         let len = fixed.encoded_len() + events.iter().map(|event| event_len(event)).sum::<usize>();
+        // A delete of many large values, with the values, in one response.
+        let wire_len =
+            u32::try_from(len).ok().filter(|_| len <= MESSAGE_BYTES_MAX && self.too_long.is_none());
+        let Some(wire_len) = wire_len else {
+            self.too_long.get_or_insert(len);
+            return;
+        };
         self.open.reserve(HEAD_BYTES + len.min(FRAME_BYTES));
         self.bytes += HEAD_BYTES + len;
         self.open.push(0);
-        // gRPC knows no longer message; the hub's queues and the limit of a request keep it far below.
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        self.open.extend_from_slice(&len.to_be_bytes());
+        self.open.extend_from_slice(&wire_len.to_be_bytes());
         fixed.encode_raw(&mut self.open);
         for event in events {
             encode_key(EVENTS, WireType::LengthDelimited, &mut self.open);
@@ -191,6 +205,23 @@ mod tests {
             assert_eq!(wire, expected);
             assert_eq!(pieces, if value_bytes < SPLICE_BYTES { 1 } else { 3 }, "large events stand alone");
         }
+    }
+
+    #[test]
+    fn a_response_that_is_too_long_is_left_out_and_so_is_all_behind_it() {
+        let event: Bytes = vec![0; 16 << 20].into();
+        let mut frames = Frames::default();
+        frames.push(&fixed(), &vec![event.clone(); 127]);
+        assert_eq!(frames.too_long(), None);
+        frames.push(&fixed(), &vec![event.clone(); 128]);
+        frames.push(&fixed(), &[]);
+        assert!(frames.too_long().is_some_and(|len| len > 1 << 31));
+        let mut bytes = 0;
+        while let Some(piece) = frames.pop() {
+            bytes += piece.len();
+        }
+        assert!((127 << 24..128 << 24).contains(&bytes), "{bytes}");
+        assert!(frames.is_empty() && frames.too_long().is_some());
     }
 
     #[test]

@@ -16,10 +16,11 @@ use super::requests::Requests;
 use super::session::{Identity, Session};
 use crate::api::Api;
 use crate::api::context::Context;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, too_large_to_send};
 use crate::api::streams::Ticket;
 use crate::clock;
 use crate::grpc::answer::failed;
+use crate::grpc::outgoing::MESSAGE_BYTES_MAX;
 
 /// How many requests are read before others have their turn. Not all have an answer that holds up the next one.
 const REQUESTS_MAX: u32 = 64;
@@ -147,6 +148,9 @@ where
         if this.over {
             return Poll::Ready(None);
         }
+        if let Some(len) = this.frames.too_long() {
+            return this.end(&too_large_to_send(len, MESSAGE_BYTES_MAX));
+        }
         if let Poll::Ready(why) = this.poll_end(task) {
             return this.end(&why.into());
         }
@@ -155,9 +159,10 @@ where
         }
         this.poll_tick(task);
         this.fill();
-        match this.frames.pop() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => Poll::Pending,
+        match (this.frames.pop(), this.frames.too_long()) {
+            (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            (None, Some(len)) => this.end(&too_large_to_send(len, MESSAGE_BYTES_MAX)),
+            (None, None) => Poll::Pending,
         }
     }
 }
