@@ -1,16 +1,18 @@
-//! What goes on below and beside the requests of a connection: pings, compressed requests, compaction by itself.
+//! What goes on below and beside the requests of a connection: pings, how many streams, compaction by itself.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use ketch_proto::etcdserverpb::kv_client::KvClient;
-use ketch_proto::etcdserverpb::{PutRequest, RangeRequest};
+use ketch_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest};
 use ketch_proto::tonic::Code;
 use ketch_proto::tonic::transport::Endpoint;
 
 use crate::harness::process::Instance;
 use crate::harness::programs;
+use crate::harness::watch::{WatchStream, create};
 
 /// How long anything that is awaited may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,10 +45,85 @@ fn a_client_that_pings_too_often_is_sent_away() {
     }
 }
 
+/// HTTP/2 frames of what a server sends: type, flags, payload.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, &[u8])> {
+    let mut frames = Vec::new();
+    while let [a, b, c, kind, flags, _, _, _, _, rest @ ..] = bytes {
+        let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        let Some((payload, rest)) = rest.split_at_checked(len) else { break };
+        frames.push((*kind, *flags, payload));
+        bytes = rest;
+    }
+    frames
+}
+
+#[test]
+fn silent_clients_are_pinged_and_then_left() {
+    const PING: u8 = 6;
+    let etcd = programs::real_etcd("silent_clients_are_pinged_and_then_left").map(|dir| dir.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Instance::new(&program, dir.path().join("data"));
+        server.flags =
+            ["--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s"].map(str::to_owned).to_vec();
+        let _process = server.start();
+        // The client reads and never answers, until the server ends the connection.
+        let told = ping(server.client_port, 0);
+        let pinged = frames(&told).iter().any(|&(kind, flags, _)| kind == PING && flags == 0);
+        assert!(pinged, "{}: {told:?}", program.display());
+    }
+}
+
+#[test]
+fn a_connection_has_so_many_streams() {
+    const SETTINGS: u8 = 4;
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+    let etcd = programs::real_etcd("a_connection_has_so_many_streams").map(|dir| dir.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Instance::new(&program, dir.path().join("data"));
+        server.flags = vec!["--max-concurrent-streams=3".to_owned()];
+        let _process = server.start();
+        let told = ping(server.client_port, 4);
+        let said = frames(&told).iter().any(|&(kind, _, payload)| {
+            kind == SETTINGS
+                && payload.chunks(6).any(|one| one[..2] == MAX_CONCURRENT_STREAMS && one[2..] == [0, 0, 0, 3])
+        });
+        assert!(said, "{}: {told:?}", program.display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(streams_wait_for_each_other(&server));
+    }
+}
+
+/// Three streams are open; a fourth one begins when one of them ends.
+async fn streams_wait_for_each_other(server: &Instance) {
+    let channel = Endpoint::from_shared(server.url()).unwrap().connect().await.unwrap();
+    let watch = || {
+        let request = WatchCreateRequest { key: "k".into(), ..Default::default() };
+        WatchStream::open(channel.clone(), create(request))
+    };
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(watch().await.unwrap());
+    }
+    let mut fourth = Box::pin(watch());
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut fourth).await;
+    assert!(early.is_err(), "a fourth stream beside three");
+    open.pop();
+    tokio::time::timeout(PATIENCE, fourth).await.unwrap().unwrap();
+}
+
 #[test]
 fn the_history_is_compacted_by_itself() {
+    let etcd = programs::real_etcd("the_history_is_compacted_by_itself").map(|dir| dir.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        compacts_by_itself(&program);
+    }
+}
+
+fn compacts_by_itself(program: &Path) {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Instance::new(programs::ketch(), dir.path().join("data"));
+    let mut server = Instance::new(program, dir.path().join("data"));
     server.flags =
         ["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"].map(str::to_owned).to_vec();
     let _process = server.start();

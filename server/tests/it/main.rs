@@ -7,6 +7,7 @@
 //!   `skipped:` and why.
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the message")]
 
+mod bounded;
 mod clients;
 mod connections;
 mod crash;

@@ -64,6 +64,35 @@ impl RawClient {
     }
 }
 
+/// An answer that has begun, and of which nothing is read that the connection's windows do not take by themselves.
+#[derive(Debug)]
+pub(crate) struct Unread(Incoming);
+
+impl Unread {
+    /// Reads it to its end; how many bytes there were.
+    pub(crate) async fn read(mut self) -> usize {
+        let mut bytes = 0;
+        while let Some(frame) = poll_fn(|task| Pin::new(&mut self.0).poll_frame(task)).await {
+            match frame.unwrap().into_data() {
+                Ok(data) => bytes += data.len(),
+                Err(last) => {
+                    let trailers = last.into_trailers().unwrap();
+                    assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl RawClient {
+    /// Begins a call: its answer is there, and is not read.
+    pub(crate) async fn begin(&mut self, path: &str, message: &impl Message) -> Unread {
+        let answer = self.send(path, message, None);
+        Unread(timeout(PATIENCE, answer).await.expect("no answer in a minute").unwrap().into_body())
+    }
+}
+
 /// Reads an answer to its end.
 async fn end_of(answer: impl Future<Output = Result<Response<Incoming>, hyper::Error>>) -> End {
     let read = async {

@@ -6,6 +6,7 @@ mod http;
 mod limits;
 mod maintenance;
 mod members;
+mod notices;
 mod range_stream;
 mod request;
 mod served;

@@ -120,3 +120,27 @@ fn streams_come_in_equal_messages() {
         }
     });
 }
+
+#[test]
+fn messages_follow_the_largest_request() {
+    let flags = ["--unsafe-no-fsync", "--max-request-bytes=5000"];
+    let Some(pair) = Pair::start_with("messages_follow_the_largest_request", &flags) else { return };
+    runtime().block_on(async {
+        let mut servers = pair.channels().await.map(KvClient::new);
+        for kv in &mut servers {
+            for number in 0..400 {
+                // Long ones in the middle.
+                let bytes = if (150..250).contains(&number) { 4000 } else { 20 };
+                let (key, value) = (format!("{number:03}").into(), vec![b'v'; bytes].into());
+                kv.put(PutRequest { key, value, ..Default::default() }).await.unwrap();
+            }
+        }
+        for limit in [0, 200, 333] {
+            let all = RangeRequest { key: "\0".into(), range_end: "\0".into(), limit, ..Default::default() };
+            let [etcd, ketch] = &mut servers;
+            let expected = chunks(etcd, all.clone()).await;
+            assert!(expected.len() >= 5, "{expected:?}");
+            assert_eq!(chunks(ketch, all).await, expected, "ketch is left, limit {limit}");
+        }
+    });
+}
