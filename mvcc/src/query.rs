@@ -117,13 +117,8 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
     /// Takes some entries; whether there is room for more.
     fn take_batch(&mut self, entries: &[(&[u8], Entry<'_>)]) -> Result<bool, Fault> {
         if !self.keys_only && entries.len() > 1 {
-            let mut newest = entries.iter().filter(|(_, head)| head.is_live() && self.snapshot.answers(head));
-            // Those that were written one after the other need no preparation.
-            let in_order =
-                newest.clone().is_sorted_by(|(_, a), (_, b)| b.revision.main - a.revision.main == 1);
-            if !in_order {
-                self.snapshot.expect(newest.by_ref().map(|(_, head)| head.revision));
-            }
+            let newest = entries.iter().filter(|(_, head)| head.is_live() && self.snapshot.answers(head));
+            self.snapshot.expect(newest.map(|(_, head)| head.revision));
         }
         for &(key, head) in entries {
             let before = if self.snapshot.answers(&head) {

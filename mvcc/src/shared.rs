@@ -147,6 +147,7 @@ impl Shared {
     }
 
     /// The fault that stopped the store, if any.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Fault> {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
@@ -193,6 +194,15 @@ pub(crate) struct Pending {
     pub(crate) changes: RwLock<Vec<Change>>,
 }
 
+impl Pending {
+    #[inline(never)]
+    fn find(&self, revision: Revision) -> Option<Change> {
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = changes.binary_search_by_key(&revision, |change| change.revision);
+        found.ok().map(|i| changes[i].clone())
+    }
+}
+
 /// The way from a revision to its change, for everybody who reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Values {
@@ -202,12 +212,10 @@ pub(crate) struct Values {
 
 impl Values {
     /// The change of `revision`, if it is one that is not in the log yet.
+    #[inline]
     pub(crate) fn pending(&self, revision: Revision) -> Result<Option<Change>, Fault> {
         self.shared.check()?;
-        let Some(pending) = &self.pending else { return Ok(None) };
-        let changes = pending.changes.read().unwrap_or_else(PoisonError::into_inner);
-        let found = changes.binary_search_by_key(&revision, |change| change.revision);
-        Ok(found.ok().map(|i| changes[i].clone()))
+        Ok(self.pending.as_ref().and_then(|pending| pending.find(revision)))
     }
 
     /// The change of `revision`, which the index knows.

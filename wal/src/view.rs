@@ -11,6 +11,7 @@ use crate::format::{FRAME_BYTES, FrameHeader, HEADER_BYTES, KIND_USER_MAX, frame
 use crate::position::Position;
 use crate::reader::damaged;
 use crate::segment::Segment;
+use crate::sys::prefetch;
 
 /// A segment as far as it was written when the view was taken. Neither a purge nor a rewrite disturbs it: it keeps the file's map
 /// alive.
@@ -62,13 +63,10 @@ impl SegmentView {
     /// Brings the beginning of the record at `offset` near, a few hundred bytes of it, so that a read that follows soon finds it there. When
     /// several records that lie apart are wanted, calling this for all of them first lets the memory work on them side by side.
     pub fn touch(&self, offset: u64) {
-        const LINE: usize = 64;
-        const LINES: usize = 6;
+        const BYTES: usize = 6 * 64;
         let Ok(from) = usize::try_from(offset) else { return };
-        let until = self.bytes.len().min(from.saturating_add(LINES * LINE));
-        let bytes = self.bytes.get(from..until).unwrap_or_default();
-        let sum = bytes.iter().step_by(LINE).fold(0u8, |sum, &byte| sum ^ byte);
-        std::hint::black_box(sum);
+        let until = self.bytes.len().min(from.saturating_add(BYTES));
+        prefetch(self.bytes.get(from..until).unwrap_or_default());
     }
 
     /// A handle to bytes that a record of this view lent, or to a part of them.

@@ -81,17 +81,24 @@ pub(super) enum Node {
     Inner(Arc<Inner>),
 }
 
-/// Entry `i` is spread over the arrays.
-#[derive(Clone, Debug)]
+/// Small, with everything behind pointers: a copy of an inner node counts up the handles of its children, and finds those that are
+/// next to each other in memory.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Leaf {
     pub(super) keys: Arc<Keys>,
+    heads: Box<Heads>,
+    /// As many as there are entries; none while no key has any.
+    marks: Option<Arc<Vec<Option<Marks>>>>,
+}
+
+/// Entry `i` is spread over the arrays.
+#[derive(Clone, Debug)]
+struct Heads {
     mains: [i64; SLOTS],
     creates: [i64; SLOTS],
     /// The version, and in the lowest byte the versions since the newest mark.
     versions: [i64; SLOTS],
     subs: [u32; SLOTS],
-    /// As many as there are entries; none while no key has any.
-    marks: Option<Arc<Vec<Option<Marks>>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,16 +114,9 @@ pub(super) struct Child {
     pub(super) node: Node,
 }
 
-impl Default for Leaf {
-    fn default() -> Leaf {
-        Leaf {
-            keys: Arc::default(),
-            mains: [0; SLOTS],
-            creates: [0; SLOTS],
-            versions: [0; SLOTS],
-            subs: [0; SLOTS],
-            marks: None,
-        }
+impl Default for Heads {
+    fn default() -> Heads {
+        Heads { mains: [0; SLOTS], creates: [0; SLOTS], versions: [0; SLOTS], subs: [0; SLOTS] }
     }
 }
 
@@ -125,21 +125,31 @@ impl Leaf {
         self.keys.len()
     }
 
+    /// Reads a little of each cache line that a walk over the entries needs.
+    pub(super) fn glance(&self) -> u64 {
+        let heads = &*self.heads;
+        let lines = |array: &[i64; SLOTS]| array.iter().step_by(8).fold(0, |sum, &word| sum ^ word);
+        let words = lines(&heads.mains) ^ lines(&heads.creates) ^ lines(&heads.versions);
+        words as u64
+            ^ heads.subs.iter().step_by(16).fold(0, |sum, &word| sum ^ u64::from(word))
+            ^ self.keys.glance()
+    }
+
     pub(super) fn entry(&self, i: usize) -> Entry<'_> {
         let head = Head {
-            revision: Revision::new(self.mains[i], self.subs[i]),
-            since_mark: self.versions[i] as u8,
-            create_revision: self.creates[i],
-            version: self.versions[i] >> 8,
+            revision: Revision::new(self.heads.mains[i], self.heads.subs[i]),
+            since_mark: self.heads.versions[i] as u8,
+            create_revision: self.heads.creates[i],
+            version: self.heads.versions[i] >> 8,
         };
         Entry { head, marks: self.marks.as_ref().and_then(|marks| marks.get(i)?.as_ref()) }
     }
 
     fn set_head(&mut self, i: usize, head: Head) {
-        self.mains[i] = head.revision.main;
-        self.creates[i] = head.create_revision;
-        self.versions[i] = head.version << 8 | i64::from(head.since_mark);
-        self.subs[i] = head.revision.sub;
+        self.heads.mains[i] = head.revision.main;
+        self.heads.creates[i] = head.create_revision;
+        self.heads.versions[i] = head.version << 8 | i64::from(head.since_mark);
+        self.heads.subs[i] = head.revision.sub;
     }
 
     /// Puts another head in place; and other marks, when there are some.
@@ -154,10 +164,10 @@ impl Leaf {
     pub(super) fn insert(&mut self, i: usize, key: &[u8], head: Head, marks: Option<Marks>) {
         let len = self.len();
         Arc::make_mut(&mut self.keys).insert(i, key);
-        self.mains.copy_within(i..len, i + 1);
-        self.creates.copy_within(i..len, i + 1);
-        self.versions.copy_within(i..len, i + 1);
-        self.subs.copy_within(i..len, i + 1);
+        self.heads.mains.copy_within(i..len, i + 1);
+        self.heads.creates.copy_within(i..len, i + 1);
+        self.heads.versions.copy_within(i..len, i + 1);
+        self.heads.subs.copy_within(i..len, i + 1);
         if let Some(all) = &mut self.marks {
             Arc::make_mut(all).insert(i, None);
         }
@@ -177,10 +187,10 @@ impl Leaf {
     pub(super) fn remove(&mut self, i: usize) {
         let len = self.len();
         Arc::make_mut(&mut self.keys).remove(i);
-        self.mains.copy_within(i + 1..len, i);
-        self.creates.copy_within(i + 1..len, i);
-        self.versions.copy_within(i + 1..len, i);
-        self.subs.copy_within(i + 1..len, i);
+        self.heads.mains.copy_within(i + 1..len, i);
+        self.heads.creates.copy_within(i + 1..len, i);
+        self.heads.versions.copy_within(i + 1..len, i);
+        self.heads.subs.copy_within(i + 1..len, i);
         if let Some(all) = &mut self.marks {
             Arc::make_mut(all).remove(i);
         }
@@ -201,7 +211,7 @@ impl Leaf {
 
     /// How many of the first `until` entries are live.
     pub(super) fn live(&self, until: usize) -> u64 {
-        self.versions[..until].iter().filter(|&&version| version >> 8 > 0).count() as u64
+        self.heads.versions[..until].iter().filter(|&&version| version >> 8 > 0).count() as u64
     }
 
     pub(super) fn count(&self) -> Count {
@@ -337,5 +347,5 @@ impl Node {
     }
 }
 
-// A leaf in its `Arc` is one small chunk for the allocator.
-const _: () = assert!(size_of::<Leaf>() + 16 <= 1008);
+// What is copied with a leaf is one small chunk for the allocator.
+const _: () = assert!(size_of::<Heads>() <= 1008);

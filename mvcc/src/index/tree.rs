@@ -200,7 +200,7 @@ fn upsert(
     let at_end = match &mut child.node {
         Node::Leaf(leaf) => {
             let leaf = Arc::make_mut(leaf);
-            let at_end = match leaf.keys.search(key) {
+            let at_end = match leaf.keys.find(key).map_or_else(|| leaf.keys.search(key), Ok) {
                 Ok(i) => {
                     let (head, marks) = change(Some(leaf.entry(i)));
                     leaf.set(i, head, marks);
@@ -216,7 +216,7 @@ fn upsert(
             at_end
         }
         Node::Inner(inner) => {
-            let inner = Arc::make_mut(inner);
+            let inner = inner_mut(inner);
             let at = inner.child_for(key);
             let below = &mut inner.children[at];
             child.count.subtract(below.count);
@@ -231,6 +231,19 @@ fn upsert(
     let (separator, right) = child.node.split(at_end)?;
     child.count.subtract(right.count);
     Some((separator, right))
+}
+
+/// The node to change: itself, or a copy when somebody else holds it. A copy counts up the handles of all children, one locked
+/// step after the other; looking at the counts first lets memory bring them side by side.
+fn inner_mut(inner: &mut Arc<Inner>) -> &mut Inner {
+    if Arc::strong_count(inner) > 1 {
+        let handles = |child: &Child| match &child.node {
+            Node::Leaf(leaf) => Arc::strong_count(leaf),
+            Node::Inner(inner) => Arc::strong_count(inner),
+        };
+        std::hint::black_box(inner.children.iter().map(handles).sum::<usize>());
+    }
+    Arc::make_mut(inner)
 }
 
 /// Removes `key`, which is there.
@@ -274,6 +287,21 @@ fn tidy(inner: &mut Inner, at: usize) {
             return;
         }
     }
+}
+
+/// So many leaves are brought near together.
+const LEAVES_AHEAD: usize = 8;
+
+/// Looks at the leaves that come next, all of them before any is used: memory brings side by side what would be waited for piece by
+/// piece.
+fn look_ahead(children: &[Child]) {
+    let leaves = || {
+        children.iter().take(LEAVES_AHEAD).filter_map(|child| match &child.node {
+            Node::Leaf(leaf) => Some(leaf),
+            Node::Inner(_) => None,
+        })
+    };
+    std::hint::black_box(leaves().map(|leaf| leaf.glance()).sum::<u64>());
 }
 
 /// Entries in ascending order.
@@ -323,6 +351,9 @@ impl<'a> Iter<'a> {
                     self.stack.pop();
                 }
                 Some(child) => {
+                    if *at % LEAVES_AHEAD == 0 {
+                        look_ahead(&inner.children[*at..]);
+                    }
                     *at += 1;
                     match &child.node {
                         Node::Leaf(leaf) => return Some((leaf, 0, self.until(leaf))),

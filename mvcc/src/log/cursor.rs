@@ -105,24 +105,18 @@ impl Cursor {
         Cursor { set, at: usize::MAX, places: Vec::new(), ahead: Vec::new() }
     }
 
-    /// These revisions are going to be asked for, in this order: those that do not follow each other in the log are brought near
-    /// together, since each of them alone would be waited for.
+    /// These revisions are going to be asked for, in this order: they are brought near together, since each of them alone would be
+    /// waited for.
     pub(crate) fn expect(&mut self, revisions: impl Iterator<Item = Revision>) {
         self.ahead.clear();
-        let mut jumps = 0u64;
-        for (i, revision) in revisions.take(64).enumerate() {
-            let (segment, row) = self.places.get(self.at).map_or((self.at, 0), |place| (self.at, place.row));
-            let Some((found, offset)) = self.search(revision) else { break };
-            self.places[self.at].row = found + 1;
-            jumps |= u64::from((segment, row) != (self.at, found)) << i;
-            self.ahead.push(Ahead { revision, segment: self.at, row: found, offset });
-        }
-        for (i, next) in self.ahead.iter().enumerate() {
-            if jumps >> i & 1 == 1
-                && let Some(view) = &self.places[next.segment].view
-            {
-                view.touch(u64::from(next.offset));
+        for revision in revisions {
+            let Some((row, offset)) = self.search(revision) else { break };
+            let place = &mut self.places[self.at];
+            place.row = row + 1;
+            if let Some(view) = &place.view {
+                view.touch(u64::from(offset));
             }
+            self.ahead.push(Ahead { revision, segment: self.at, row, offset });
         }
         self.ahead.reverse();
     }
