@@ -2,18 +2,20 @@
 //!
 //! `cargo bench -p ketch-benches --bench mvcc --features stores`; method and a recorded run in `benches/README.md`.
 //! `KETCH_KEYS` (default 1,000,000) says how many keys there are, `KETCH_CASES` which parts are run, a list of `memory`, `ketch`,
-//! `redb`, `fjall`, `lmdb`, `revisions`, `histories`, `opening`, `watching` and `stalls` (default all).
+//! `redb`, `fjall`, `lmdb`, `revisions`, `histories`, `opening`, `space`, `watching` and
+//! `stalls` (default all).
 
 mod engine;
 #[cfg(feature = "stores")]
 mod peers;
 mod promises;
+mod space;
 mod stalls;
 mod watching;
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::Criterion;
@@ -45,6 +47,11 @@ impl Random {
     }
 }
 
+/// The keys of one batch.
+fn batch(random: &mut Random, keys: u64) -> impl Iterator<Item = u64> + use<> {
+    (0..BATCH).map(|_| random.below(keys)).collect::<Vec<_>>().into_iter()
+}
+
 /// The work that every engine does.
 fn compare<E: Engine>(c: &mut Criterion, keys: u64) {
     let mut random = Random(1);
@@ -64,7 +71,23 @@ fn compare<E: Engine>(c: &mut Criterion, keys: u64) {
                 b.iter(|| black_box(engine.get(random.below(keys))));
             });
             group.bench_function(format!("64 puts/{}", E::NAME), |b| {
-                b.iter(|| engine.put((0..BATCH).map(|_| random.below(keys)).collect::<Vec<_>>().into_iter()));
+                b.iter(|| {
+                    engine.put(batch(&mut random, keys));
+                    engine.beside();
+                });
+            });
+            group.bench_function(format!("64 puts applied/{}", E::NAME), |b| {
+                b.iter_custom(|rounds| {
+                    let mut took = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let puts = batch(&mut random, keys);
+                        let start = Instant::now();
+                        engine.put(puts);
+                        took += start.elapsed();
+                        engine.beside();
+                    }
+                    took
+                });
             });
         }
         group.finish();
@@ -89,7 +112,12 @@ fn revisions(c: &mut Criterion, keys: u64) {
     group.bench_function("page with count, 10,000 revisions behind", |b| {
         b.iter(|| view.range(&page(old)).expect("a page"));
     });
-    group.bench_function("64 puts to one key", |b| b.iter(|| ketch.put((0..BATCH).map(|_| 7))));
+    group.bench_function("64 puts to one key", |b| {
+        b.iter(|| {
+            ketch.put((0..BATCH).map(|_| 7));
+            ketch.beside();
+        })
+    });
     group.finish();
 }
 
@@ -110,7 +138,8 @@ fn median(group: &str, name: &str) -> Option<f64> {
 /// The comparison as a table for the README.
 fn print_table() {
     let rows = [
-        ("random put of 256 B, batches of 64, each", "random order", "64 puts", BATCH as f64),
+        ("random put of 256 B, batches of 64, each", "random order", "64 puts applied", BATCH as f64),
+        ("the same with all background work on the same thread", "random order", "64 puts", BATCH as f64),
         ("get of the newest version", "random order", "get", 1.0),
         ("page of 500, loaded in key order", "in order", "page of 500", 1.0),
         ("page of 500, loaded in random order", "random order", "page of 500", 1.0),
@@ -159,6 +188,7 @@ fn main() {
     memory.iter().for_each(|line| println!("{line}"));
     work("histories", &mut |_| promises::histories(keys));
     work("opening", &mut |_| promises::opening(keys));
+    work("space", &mut |_| space::report(keys));
     work("watching", &mut |_| watching::report(keys.min(100_000)));
     work("stalls", &mut |_| stalls::report(keys));
     c.final_summary();

@@ -86,6 +86,7 @@ pub(crate) fn histories(keys: u64) {
         let start = Instant::now();
         for _ in 0..tenth.div_ceil(BATCH) {
             ketch.put((0..BATCH).map(|_| 7));
+            ketch.beside();
         }
         took.push(start.elapsed().as_secs_f64() * 1e6 / tenth as f64);
     }

@@ -73,6 +73,7 @@ pub(crate) fn report(keys: u64) {
     let mut took = Duration::ZERO;
     for i in 0..rounds {
         ketch.put([i * 7919 % keys].into_iter());
+        ketch.beside();
         let start = Instant::now();
         let events = settle(&hub, &stream);
         took += start.elapsed();
