@@ -124,7 +124,9 @@ async fn members(State(shared): State<Arc<Shared>>) -> Response<Body> {
     let cluster = shared.cluster();
     let members: Vec<_> = cluster.members.values().collect();
     // Numbers, booleans and strings only: this cannot fail.
-    json(&shared, serde_json::to_vec(&members).unwrap_or_default())
+    let mut body = serde_json::to_vec(&members).unwrap_or_default();
+    body.push(b'\n');
+    json(&shared, body)
 }
 
 async fn versions(State(shared): State<Arc<Shared>>) -> Response<Body> {

@@ -111,3 +111,65 @@ fn absences() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Places where a test of this name may be: a module of the end-to-end tests, a test binary, a module of the server; without
+/// the last word too, which may be the test itself.
+fn homes(root: &Path, name: &str) -> Vec<(PathBuf, String)> {
+    let name = name.strip_suffix("::tests").unwrap_or(name);
+    let mut homes = Vec::new();
+    for (module, test) in [(name, "")].into_iter().chain(name.rsplit_once("::")) {
+        let path = module.replace("::", "/");
+        for folder in ["server/tests/it", "server/tests", "server/src"] {
+            let home = root.join(folder).join(&path);
+            homes.extend([home.with_extension("rs"), home].map(|home| (home, test.to_owned())));
+        }
+    }
+    homes
+}
+
+/// Whether a file, or one below a folder, has tests; or the one of this name.
+fn has_test(root: &Path, home: &Path, test: &str) -> bool {
+    let mut found = Vec::new();
+    if home.is_dir() {
+        collect(root, home, &mut found);
+    } else if let Ok(text) = fs::read_to_string(home) {
+        found.push((String::new(), text));
+    }
+    let wanted = format!("fn {test}(");
+    found.iter().any(|(_, text)| {
+        let tests = text.contains("#[test]") || text.contains("#[tokio::test]");
+        tests && (test.is_empty() || text.contains(&wanted))
+    })
+}
+
+/// In the tables of `docs/compat.md` whose last column says so: each row names its test, and each test that is named is there.
+#[test]
+fn the_document_names_tests_that_are_there() {
+    let Some(root) = workspace() else { return };
+    let document = fs::read_to_string(root.join("docs/compat.md")).unwrap();
+    let (mut wrong, mut shown, mut named) = (Vec::new(), false, 0);
+    for line in document.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, status, .., tests] = &cells[..] else {
+            shown = false;
+            continue;
+        };
+        shown |= *tests == "shown by";
+        if !shown || *tests == "shown by" || tests.starts_with("---") {
+            continue;
+        }
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        named += names.len();
+        let claims = |cell: &&str| cell.starts_with("done") || cell.starts_with("differs");
+        if names.is_empty() && (claims(status) || cells.iter().any(claims)) {
+            wrong.push(format!("no test: {line}"));
+        }
+        for name in names {
+            if !homes(&root, name).iter().any(|(home, test)| has_test(&root, home, test)) {
+                wrong.push(format!("there is no test {name}: {line}"));
+            }
+        }
+    }
+    assert!(named > 100, "{named}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -233,6 +233,8 @@ fn the_commands_are_etcdutls() {
             assert_eq!(ketch, etcd, "{case:?}: ketch is left, etcdutl right");
         }
     }
+    let unknown = run(&programs::ketch(), &["snapshot", "bogus"]);
+    assert!(unknown.code == Some(1) && unknown.err.contains("unknown command \"bogus\""), "{unknown:?}");
     for args in [&["status"][..], &["restore", "--data-dir", &path("never")]] {
         let refused = run(&programs::ketch(), &[&["snapshot"], args, &[&path("etcd.file")]].concat());
         assert!(refused.code == Some(1) && refused.err.contains("is a snapshot of etcd"), "{refused:?}");

@@ -1,17 +1,25 @@
 //! Every error that a client can be told: provoked on both servers where one member without users, leases and
 //! peers can be made to say it, and else why not.
 
+use ketch_proto::etcdserverpb::cluster_client::ClusterClient;
 use ketch_proto::etcdserverpb::request_op::Request as Op;
 use ketch_proto::etcdserverpb::*;
 use ketch_proto::rpc_error::RpcError::{self, *};
 
+use crate::harness::process::ADVERTISED_PEER;
+
 use super::request::{Asker, Request};
 use super::{Pair, runtime};
+
+/// The id of each server: those of the first member at these addresses.
+const MEMBER: u64 = 0x3118_ecc2_cffe_696a;
 
 /// How an error comes about.
 enum Way {
     /// By these requests; the last one is refused.
     Asked(Vec<Request>),
+    /// The same, and nothing can be asked afterwards.
+    Last(Vec<Request>),
     /// Another test here compares it.
     Elsewhere(&'static str),
     /// Not on one member, or not yet.
@@ -20,7 +28,7 @@ enum Way {
     Untold(&'static str, &'static str),
 }
 
-use Way::{Asked, Elsewhere, Later, Untold};
+use Way::{Asked, Elsewhere, Last, Later, Untold};
 
 fn put(request: PutRequest) -> Request {
     Request::Put(PutRequest { key: "k".into(), ..request })
@@ -44,6 +52,10 @@ fn range(request: RangeRequest) -> Request {
 
 fn alarm(action: i32, alarm: i32) -> Request {
     Request::Alarm(AlarmRequest { action, member_id: 7, alarm })
+}
+
+fn add(url: &str, is_learner: bool) -> Request {
+    Request::MemberAdd(MemberAddRequest { peer_urls: vec![url.to_owned()], is_learner })
 }
 
 fn downgrade(action: i32, version: &str) -> Request {
@@ -79,9 +91,10 @@ fn way(error: RpcError) -> Way {
         DowngradeInProcess | NoInflightDowngrade | BadLeaderTransferee => Elsewhere("wire::maintenance"),
         InvalidClientAPIVersion => Elsewhere("wire::maintenance"),
         RequestTooManyRequests | TimedOut => Elsewhere("wire::waiting"),
-        ServerStopped => {
-            Untold("wire::waiting", "a sole member that ends breaks the connections of those who wait")
-        }
+        ServerStopped => Untold(
+            "wire::waiting",
+            "etcd breaks the connections of those who wait when it ends; ketch tells them",
+        ),
         WatchCanceled | RequestCanceled => {
             Untold("wire::waiting", "the client has reset the call: it shows in the metrics alone")
         }
@@ -97,15 +110,20 @@ fn way(error: RpcError) -> Way {
         | NotSupportedForLearner
         | NotCapable
         | ClusterVersionUnavailable => Later("needs more than one member: the cluster"),
-        MemberExist
-        | PeerURLExist
-        | MemberNotEnoughStarted
-        | MemberBadURLs
-        | MemberNotFound
-        | MemberNotLearner
-        | LearnerNotReady
-        | TooManyLearners
-        | ClusterIDMismatch => Later("changes of the membership: the cluster"),
+        PeerURLExist => Asked(vec![add(ADVERTISED_PEER, false)]),
+        MemberBadURLs => Asked(vec![add("127.0.0.1:1", false)]),
+        MemberNotFound => Asked(vec![Request::MemberRemove(MemberRemoveRequest { id: 1 })]),
+        MemberNotLearner => Asked(vec![Request::MemberPromote(MemberPromoteRequest { id: MEMBER })]),
+        TooManyLearners => Asked(vec![add("http://127.0.0.1:1", true), add("http://127.0.0.1:2", true)]),
+        LearnerNotReady => Elsewhere("wire::errors::a_learner_that_never_started_is_not_promoted"),
+        // The second voter never starts, and nothing can be written any more.
+        MemberNotEnoughStarted => {
+            Last(vec![add("http://127.0.0.1:3", false), add("http://127.0.0.1:4", false)])
+        }
+        MemberExist => {
+            Later("two members with one id: their URLs and the second of their birth are the same")
+        }
+        ClusterIDMismatch => Later("said between members"),
         RootUserNotExist | RootRoleNotExist | UserAlreadyExist | UserEmpty | UserNotFound
         | RoleAlreadyExist | RoleNotFound | RoleEmpty | AuthFailed | PermissionNotGiven
         | PermissionDenied | RoleNotGranted | PermissionNotGranted | AuthNotEnabled | InvalidAuthToken
@@ -114,10 +132,24 @@ fn way(error: RpcError) -> Way {
     }
 }
 
+/// The errors that are provoked here, and how, in an order in which that is possible.
+fn provocations() -> Vec<(RpcError, Vec<Request>)> {
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for &error in RpcError::ALL {
+        match way(error) {
+            Asked(requests) => first.push((error, requests)),
+            Last(requests) => last.push((error, requests)),
+            Elsewhere(_) | Later(_) | Untold(..) => {}
+        }
+    }
+    first.append(&mut last);
+    first
+}
+
 #[test]
 fn errors_have_equal_codes_and_texts() {
     let count = |matches: fn(&Way) -> bool| RpcError::ALL.iter().filter(|e| matches(&way(**e))).count();
-    let asked = count(|way| matches!(way, Asked(_)));
+    let asked = count(|way| matches!(way, Asked(_) | Last(_)));
     let later = count(|way| matches!(way, Later(why) if !why.is_empty()));
     let elsewhere = count(|way| matches!(way, Elsewhere(test) if test.contains("::")));
     let untold = count(|way| matches!(way, Untold(test, why) if test.contains("::") && !why.is_empty()));
@@ -126,8 +158,7 @@ fn errors_have_equal_codes_and_texts() {
     let Some(pair) = Pair::start("errors_have_equal_codes_and_texts") else { return };
     runtime().block_on(async {
         let [mut etcd, mut ketch] = pair.channels().await.map(Asker::new);
-        for error in RpcError::ALL {
-            let Asked(requests) = way(*error) else { continue };
+        for (error, requests) in provocations() {
             let expected = format!("{:?}: {:?}", error.wire_code(), error.message());
             for (name, server) in [("etcd", &mut etcd), ("ketch", &mut ketch)] {
                 // What an error needs to be there may be there already.
@@ -136,10 +167,56 @@ fn errors_have_equal_codes_and_texts() {
                     last = Some(server.ask(request).await);
                 }
                 assert_eq!(last.unwrap().text, expected, "{name}: {error:?}");
-                for kind in [1, 2] {
-                    server.ask(alarm(2, kind)).await;
+                if let NoSpace | Corrupt = error {
+                    server.ask(alarm(2, 1 + i32::from(error == Corrupt))).await;
                 }
             }
         }
     });
+}
+
+#[test]
+fn a_learner_that_never_started_is_not_promoted() {
+    let Some(pair) = Pair::start("a_learner_that_never_started_is_not_promoted") else { return };
+    runtime().block_on(async {
+        for channel in pair.channels().await {
+            let mut cluster = ClusterClient::new(channel);
+            let learner =
+                MemberAddRequest { peer_urls: vec!["http://127.0.0.1:1".to_owned()], is_learner: true };
+            let id = cluster.member_add(learner).await.unwrap().into_inner().member.unwrap().id;
+            let refused = cluster.member_promote(MemberPromoteRequest { id }).await.unwrap_err();
+            let expected = (LearnerNotReady.wire_code() as i32, LearnerNotReady.message());
+            assert_eq!((refused.code() as i32, refused.message()), expected);
+            cluster.member_remove(MemberRemoveRequest { id }).await.unwrap();
+        }
+    });
+}
+
+/// The table of errors of `docs/compat.md`.
+fn documented() -> String {
+    let mut rows =
+        "| error | code | status | note | shown by |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for &error in RpcError::ALL {
+        let (status, note, test) = match way(error) {
+            Asked(_) | Last(_) => ("done", "", "wire::errors"),
+            Elsewhere(test) => ("done", "", test),
+            Untold(test, why) => ("done: never told", why, test),
+            Later(why) => ("not compared", why, ""),
+        };
+        let test = if test.is_empty() { String::new() } else { format!("`{test}`") };
+        let (text, code) = (error.message(), error.wire_code());
+        rows.push_str(&format!("| `{text}` | {code:?} | {status} | {note} | {test} |\n"));
+    }
+    rows
+}
+
+#[test]
+fn the_document_has_every_error() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md");
+    // Not there where this crate was unpacked alone.
+    let Ok(document) = std::fs::read_to_string(path) else { return };
+    let (_, found) = document.split_once("<!-- errors: begin -->\n").unwrap();
+    let (found, _) = found.split_once("<!-- errors: end -->").unwrap();
+    let expected = documented();
+    assert_eq!(found, expected, "docs/compat.md should hold:\n{expected}");
 }

@@ -50,6 +50,14 @@ fn http_answers_are_equal() {
     }
 }
 
+#[test]
+fn the_list_for_other_members_is_equal() {
+    let Some(pair) = Pair::start("the_list_for_other_members_is_equal") else { return };
+    // etcd ends a connection to its peer port seconds after the answer: one request must do.
+    let expected = request(pair.etcd.peer_port, "GET", "/members");
+    assert_eq!(request(pair.ketch.peer_port, "GET", "/members"), expected, "ketch is left, etcd right");
+}
+
 /// Families whose samples count what clients did.
 const COUNTS: [&str; 6] = [
     "etcd_server_apply_duration_seconds_count{",

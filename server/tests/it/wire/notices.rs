@@ -34,7 +34,7 @@ async fn told(channel: Channel) -> Vec<String> {
     stream.send(watch(3, true, first + 2));
     let mut from = 0;
     for _ in 0..NOTICES {
-        from = 1 + stream.until("notice", from, |response| is_progress(response)).await;
+        from = 1 + stream.until("notice", from, is_progress).await;
     }
     let second = put(&channel).await;
     stream.until("event", 0, |response| revision(response) == second && !response.events.is_empty()).await;

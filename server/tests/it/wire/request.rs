@@ -28,6 +28,9 @@ pub(super) enum Request {
     Downgrade(DowngradeRequest),
     Snapshot(SnapshotRequest),
     MemberList(MemberListRequest),
+    MemberAdd(MemberAddRequest),
+    MemberRemove(MemberRemoveRequest),
+    MemberPromote(MemberPromoteRequest),
     Check(HealthCheckRequest),
     List(HealthListRequest),
 }
@@ -50,6 +53,9 @@ impl Request {
             Request::Downgrade(_) => "etcdserverpb.Maintenance/Downgrade",
             Request::Snapshot(_) => "etcdserverpb.Maintenance/Snapshot",
             Request::MemberList(_) => "etcdserverpb.Cluster/MemberList",
+            Request::MemberAdd(_) => "etcdserverpb.Cluster/MemberAdd",
+            Request::MemberRemove(_) => "etcdserverpb.Cluster/MemberRemove",
+            Request::MemberPromote(_) => "etcdserverpb.Cluster/MemberPromote",
             Request::Check(_) => "grpc.health.v1.Health/Check",
             Request::List(_) => "grpc.health.v1.Health/List",
         }
@@ -134,6 +140,11 @@ impl Asker {
                 reply(shape.map(Response::new), |_| None)
             }
             Request::MemberList(request) => reply(self.cluster.member_list(request).await, |a| a.header),
+            Request::MemberAdd(request) => reply(self.cluster.member_add(request).await, |a| a.header),
+            Request::MemberRemove(request) => reply(self.cluster.member_remove(request).await, |a| a.header),
+            Request::MemberPromote(request) => {
+                reply(self.cluster.member_promote(request).await, |a| a.header)
+            }
             Request::Check(request) => reply(self.health.check(request).await, |_| None),
             Request::List(request) => {
                 // A map: its order means nothing.
