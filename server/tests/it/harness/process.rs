@@ -161,6 +161,11 @@ impl Process {
 
     /// Kills it at once, as a crash would, and waits until it is gone.
     pub(crate) fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same, for one that is to be replaced.
+    pub(crate) fn kill_now(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

@@ -49,6 +49,12 @@ impl Pair {
         Some(Pair { etcd, ketch, processes, _dir: dir })
     }
 
+    /// Kills both and starts them again, with what they have.
+    fn restart(&mut self) {
+        self.processes.iter_mut().for_each(Process::kill_now);
+        self.processes = [self.etcd.start_settled(), self.ketch.start_settled()];
+    }
+
     /// A connection to each. Its windows are wide: what is not read yet on one stream must not hold up the others.
     async fn channels(&self) -> [Channel; 2] {
         let connect = async |server: &Instance| {

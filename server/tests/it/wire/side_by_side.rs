@@ -28,6 +28,9 @@ const BARRIER_EVERY: u64 = 40;
 /// Requests from one burst of large values to the next, on average.
 const LARGE_EVERY: u64 = 1500;
 
+/// Requests from one kill of both servers to the next, on average.
+const KILL_EVERY: u64 = 5000;
+
 /// Of an answer that differs, at most so many characters are shown.
 const SHOWN_MAX: usize = 4000;
 
@@ -43,10 +46,12 @@ struct Tally {
     refused: u64,
     watch_responses: u64,
     fragments: u64,
+    kills: u64,
 }
 
 /// One pair of servers and what they are asked.
 struct World {
+    pair: Pair,
     seed: u64,
     askers: [Asker; 2],
     generator: Generator,
@@ -59,9 +64,10 @@ struct World {
 }
 
 impl World {
-    async fn new(pair: &Pair, seed: u64) -> World {
+    async fn new(pair: Pair, seed: u64) -> World {
         let channels = pair.channels().await;
         World {
+            pair,
             seed,
             askers: channels.clone().map(Asker::new),
             generator: Generator::new(seed),
@@ -85,6 +91,8 @@ impl World {
                 self.barrier().await;
             } else if self.generator.random.one_in(LARGE_EVERY) {
                 self.large().await;
+            } else if self.generator.random.one_in(KILL_EVERY) {
+                self.kill().await;
             } else if self.generator.random.one_in(8) && !self.skipped.contains(WATCH) {
                 // Nothing may be on its way to a watcher that is cancelled.
                 self.barrier().await;
@@ -103,10 +111,28 @@ impl World {
                 self.ask(request).await;
             }
         }
+        self.end_watches().await;
+    }
+
+    /// Compares what the watches have got, and ends them.
+    async fn end_watches(&mut self) {
         self.barrier().await;
-        self.tally.watch_responses = self.watching.compared;
-        self.tally.fragments = self.watching.fragments;
-        self.differences.append(&mut self.watching.differences);
+        let Watching { compared, fragments, differences, .. } = &mut self.watching;
+        self.tally.watch_responses += std::mem::take(compared);
+        self.tally.fragments += std::mem::take(fragments);
+        self.differences.append(differences);
+        self.watching.end();
+    }
+
+    /// Both servers are killed and start again: they go on alike.
+    async fn kill(&mut self) {
+        self.end_watches().await;
+        self.pair.restart();
+        let channels = self.pair.channels().await;
+        self.askers = channels.clone().map(Asker::new);
+        self.watching = Watching::new(channels);
+        self.tally.kills += 1;
+        self.stirred = true;
     }
 
     fn asked(&self) -> u64 {
@@ -172,7 +198,7 @@ fn random_requests_have_equal_answers() {
             thread::spawn(move || {
                 let pair = Pair::start_with("random_requests_have_equal_answers", &["--unsafe-no-fsync"])?;
                 Some(runtime().block_on(async {
-                    let mut world = World::new(&pair, seed.wrapping_mul(WORLDS).wrapping_add(world)).await;
+                    let mut world = World::new(pair, seed.wrapping_mul(WORLDS).wrapping_add(world)).await;
                     world.run(requests / WORLDS).await;
                     (world.tally, world.differences)
                 }))
@@ -187,6 +213,7 @@ fn random_requests_have_equal_answers() {
         sum.refused += tally.refused;
         sum.watch_responses += tally.watch_responses;
         sum.fragments += tally.fragments;
+        sum.kills += tally.kills;
         differences.extend(found);
     }
     println!("{sum:#?}");

@@ -108,6 +108,11 @@ impl Watching {
         self.twins[0].create_with(request, now, 0).await;
     }
 
+    /// Ends all streams.
+    pub(super) fn end(&mut self) {
+        self.twins.clear();
+    }
+
     /// Whether some watcher will see the put of the barrier: without one there is nothing to wait for.
     pub(super) fn is_watching(&self) -> bool {
         !self.twins.is_empty()
