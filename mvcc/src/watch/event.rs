@@ -145,5 +145,6 @@ mod tests {
         assert_eq!(event.wire(true)[..plain.len()], plain[..]);
         assert_eq!(event.wire(true)[plain.len()..], [0x1a, 3, 0x0a, 1, b'k']);
         assert_eq!(event.wire(false), plain);
+        assert_eq!(event.wire(false).as_ptr(), plain.as_ptr(), "encoded once for all");
     }
 }

@@ -163,6 +163,11 @@ fn the_commands_are_etcdutls() {
             }
         });
         save(tools, &server, &path(&format!("{name}.file")));
+        let mut file = std::fs::read(path(&format!("{name}.file"))).unwrap();
+        std::fs::write(path(&format!("{name}.cut")), &file[..file.len() - 1]).unwrap();
+        let middle = file.len() / 2;
+        file[middle] ^= 1;
+        std::fs::write(path(&format!("{name}.altered")), file).unwrap();
     }
     std::fs::write(path("junk"), vec![7; 1056]).unwrap();
     let (outside, busy) = (path("none"), path("busy"));
@@ -201,6 +206,8 @@ fn the_commands_are_etcdutls() {
         "restore FILE --data-dir NEW --name=a --initial-cluster a=http://localhost:2380,b=http://localhost:3380",
         "restore JUNK --data-dir NEW",
         "status JUNK",
+        "restore CUT --data-dir NEW",
+        "restore ALTERED --data-dir NEW",
     ]
     .iter()
     .map(|line| line.split(' ').collect())
@@ -215,6 +222,8 @@ fn the_commands_are_etcdutls() {
                 "NEW" => new.clone(),
                 "NEWLOG" => format!("{new}.log"),
                 "JUNK" => path("junk"),
+                "CUT" => path(&format!("{name}.cut")),
+                "ALTERED" => path(&format!("{name}.altered")),
                 word => word.to_owned(),
             });
             let words: Vec<String> = std::iter::once("snapshot".to_owned()).chain(words).collect();
@@ -226,12 +235,18 @@ fn the_commands_are_etcdutls() {
             let shape = if case[0] == "status" { shape } else { String::new() };
             (done.code, complaint, shape)
         });
-        if case.contains(&"JUNK") {
+        if ["JUNK", "CUT", "ALTERED"].iter().any(|file| case.contains(file)) {
             // The words are each program's own.
             assert!(ketch.0 == Some(1) && etcd.0 == Some(1), "{case:?}: {ketch:?} {etcd:?}");
+            assert!(!Path::new(&new(number, "ketch")).exists(), "{case:?}");
         } else {
             assert_eq!(ketch, etcd, "{case:?}: ketch is left, etcdutl right");
         }
+    }
+    // etcdutl looks at nothing here but the file's tables.
+    for file in ["ketch.cut", "ketch.altered"] {
+        let refused = run(&programs::ketch(), &["snapshot", "status", &path(file)]);
+        assert!(refused.code == Some(1) && refused.out.is_empty(), "{refused:?}");
     }
     let unknown = run(&programs::ketch(), &["snapshot", "bogus"]);
     assert!(unknown.code == Some(1) && unknown.err.contains("unknown command \"bogus\""), "{unknown:?}");

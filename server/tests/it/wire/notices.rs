@@ -4,7 +4,7 @@ use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::*;
 use ketch_proto::tonic::transport::Channel;
 
-use crate::harness::watch::{WatchStream, create, is_progress, revision};
+use crate::harness::watch::{WatchStream, create, is_progress, progress, revision};
 
 use super::{Pair, runtime};
 
@@ -65,5 +65,32 @@ fn notices_are_the_same() {
         assert!(
             !found.iter().any(|told| told.starts_with("2: ") && told.contains("events: [], created: false"))
         );
+    });
+}
+
+/// How often a stream states its progress: asked once while a watch waits for the future, and once afterwards.
+async fn stated(channel: Channel) -> Vec<String> {
+    let now = put(&channel).await;
+    let mut stream = WatchStream::open(channel.clone(), watch(1, false, now + 3)).await.unwrap();
+    stream.until("created", 0, |response| response.created).await;
+    stream.send(progress());
+    for _ in 0..4 {
+        put(&channel).await;
+    }
+    stream.until("event", 0, |response| revision(response) == now + 4 && !response.events.is_empty()).await;
+    stream.send(progress());
+    stream.until("progress", 0, |response| is_progress(response) && revision(response) == now + 4).await;
+    let told = stream.log.iter().filter(|response| is_progress(response));
+    told.map(|response| format!("{response:?}")).collect()
+}
+
+#[test]
+fn progress_is_not_stated_while_a_watch_waits_for_the_future() {
+    let Some(pair) = Pair::start("progress_is_not_stated_while_a_watch_waits_for_the_future") else { return };
+    runtime().block_on(async {
+        let [etcd, ketch] = pair.channels().await;
+        let expected = stated(etcd).await;
+        assert_eq!(expected.len(), 1, "{expected:?}");
+        assert_eq!(stated(ketch).await, expected, "ketch is left, etcd right");
     });
 }

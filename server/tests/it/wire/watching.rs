@@ -277,14 +277,12 @@ impl Twin {
 
     async fn progress(&mut self, now: i64) {
         let from = self.send(&progress());
-        // With a watcher that waits for the future etcd never answers, ketch when the future has come.
+        // With a watcher that waits for the future there is no answer.
         if self.watchers.values().all(|watcher| watcher.start_revision <= now) {
             self.both_from(from, &format!("progress {now}"), |response| {
                 response.watch_id == -1 && is_progress(response) && revision(response) == now
             })
             .await;
-        } else {
-            self.progress_uncertain = true;
         }
     }
 
