@@ -283,6 +283,12 @@ impl ConsensusCore {
         &self.node
     }
 
+    /// See [`LogStorage::keep_in_memory`].
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn keep_in_memory(&mut self, bytes: usize) {
+        self.node.storage_mut().keep_in_memory(bytes);
+    }
+
     /// Takes all of `inputs`, in their order, then drains raft's Ready into `out`.
     ///
     /// # Errors

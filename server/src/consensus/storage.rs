@@ -35,6 +35,8 @@ pub struct LogStorage {
     /// The newest entries; the last one is the log's last.
     cache: VecDeque<Entry>,
     cache_bytes: usize,
+    /// How many bytes it may hold.
+    cache_bytes_max: usize,
     /// Entries above this index stay in memory whatever they weigh: they are not applied yet.
     applied: Index,
     /// The view of the store that is pinned for peers, if one is.
@@ -57,6 +59,7 @@ impl LogStorage {
             positions: VecDeque::new(),
             cache: VecDeque::new(),
             cache_bytes: 0,
+            cache_bytes_max: CACHE_BYTES,
             applied: before.0,
             pinned: None,
             snapshot_wanted: Cell::new(false),
@@ -201,8 +204,15 @@ impl LogStorage {
         }
     }
 
+    /// Keeps fewer bytes of applied entries in memory, so that a simulation comes to read them back.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn keep_in_memory(&mut self, bytes: usize) {
+        self.cache_bytes_max = bytes;
+        self.trim();
+    }
+
     fn trim(&mut self) {
-        while self.cache_bytes > CACHE_BYTES
+        while self.cache_bytes > self.cache_bytes_max
             && self.cache.front().is_some_and(|entry| entry.index <= self.applied)
         {
             self.pop_oldest();

@@ -1,8 +1,8 @@
 //! The applier of a simulated member, and what is checked whenever it has applied something.
 
 use bytes::Bytes;
-use ketch_mvcc::Query;
-use ketch_raft::{Apply, Entry, Payload};
+use ketch_mvcc::{Query, TableId};
+use ketch_raft::{Apply, ConfChange, ConfChangeKind, Entry, Payload};
 
 use super::ask::{self, Ask, Seen, Told};
 use super::planted::Bug;
@@ -16,6 +16,8 @@ use crate::consensus::core::{Applied, Input};
 
 /// The value from which on the planted local flag makes a difference, in bytes.
 const FLAGGED_BYTES: usize = 500;
+/// Where planted bugs write what makes their batches differ from empty ones.
+pub(super) const TABLE_OF_BUGS: TableId = TableId(99);
 
 impl World {
     /// Applies `jobs` as one batch of the store. False when the member stopped.
@@ -28,6 +30,7 @@ impl World {
             }
             self.note_entries(at, &job.entries)?;
             self.tamper(at, &mut job.entries);
+            self.applied_first(at, &job.entries);
             let Some(live) = &mut self.nodes[at].live else { return Ok(false) };
             let mut conf_changes = Vec::new();
             if let Err(fault) = live.applier.apply(job.entries, &mut answers, &mut conf_changes) {
@@ -35,7 +38,7 @@ impl World {
                 return Ok(false);
             }
             let index = live.applier.applied_index();
-            self.stats.changes += conf_changes.len() as u64;
+            self.change_again(at, &mut conf_changes);
             let (token, snapshot) = (job.token, job.snapshot);
             inputs.push(Input::Applied(Applied { token, index, conf_changes, snapshot }));
         }
@@ -70,7 +73,38 @@ impl World {
                 node.last_command = Some(command.clone());
             }
         }
+        self.mind_members();
         Ok(())
+    }
+
+    /// With a bug planted: the applied index is saved, then the data.
+    fn applied_first(&mut self, at: usize, entries: &[Entry]) {
+        let bug = self.options.planted;
+        let Some(live) = &mut self.nodes[at].live else { return };
+        if bug == Some(Bug::SnapshotMissesLastBatch) {
+            live.older = Some(live.applier.pin());
+        }
+        let Some(last) = entries.last().filter(|_| bug == Some(Bug::AppliedIndexApartFromData)) else {
+            return;
+        };
+        let store = live.applier.store_mut();
+        store.table_put(TABLE_OF_BUGS, Bytes::from_static(b"applied"), Bytes::new());
+        let _wrong_anyway = store.commit(ketch_mvcc::Applied { index: last.index, term: last.term });
+    }
+
+    /// With a bug planted: the first batch after a restart brings an old change of members with it.
+    fn change_again(&mut self, at: usize, conf_changes: &mut Vec<ConfChange>) {
+        if self.options.planted != Some(Bug::ConfChangeAppliedTwice) {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        let Some(live) = &mut node.live else { return };
+        if live.boot > 1 && !std::mem::replace(&mut live.resumed, true) {
+            conf_changes.extend(node.last_change.clone());
+        }
+        let learner =
+            |change: &&ConfChange| change.changes.iter().all(|one| one.kind == ConfChangeKind::AddLearner);
+        node.last_change = conf_changes.iter().find(learner).cloned().or(node.last_change.take());
     }
 
     /// What planted bugs make of entries.

@@ -12,6 +12,7 @@ use ketch_proto::etcdserverpb::{
 use ketch_proto::mvccpb::KeyValue;
 use prost::Message;
 
+use super::admin::Change;
 use crate::apply::answer::{Answer, ApplyError, OpAnswer, Outcome};
 
 /// What a client asks.
@@ -37,6 +38,8 @@ pub(super) enum Ask {
     Compact(i64),
     /// Raises or lowers the alarm `NOSPACE`.
     Alarm(bool),
+    /// Changes the members.
+    Change(Change),
 }
 
 /// The transaction that clients make.
@@ -78,10 +81,12 @@ pub(super) enum Seen {
     Pairs(Vec<KeyValue>),
     /// So many alarms.
     Alarms(usize),
+    /// The members, and whether they only learn.
+    Members(Vec<(u64, bool)>),
 }
 
 impl Ask {
-    /// The command to replicate; `None` for a read.
+    /// The command to replicate; `None` for a read and for a change of members.
     #[must_use]
     pub(super) fn command(&self) -> Option<InternalRaftRequest> {
         let mut request = InternalRaftRequest::default();
@@ -89,7 +94,7 @@ impl Ask {
             Ask::Put(key, value) => request.put = Some(put(key, value)),
             Ask::Delete(key) => request.delete_range = Some(delete(key)),
             Ask::Swap(swap) => request.txn = Some(swap.request()),
-            Ask::Get { .. } => return None,
+            Ask::Get { .. } | Ask::Change(_) => return None,
             &Ask::Compact(revision) => {
                 request.compaction = Some(CompactionRequest { revision, ..CompactionRequest::default() });
             }
@@ -100,6 +105,15 @@ impl Ask {
             }
         }
         Some(request)
+    }
+
+    /// A number for what changes something, whoever asks; `None` for a read.
+    #[must_use]
+    pub(super) fn content(&self) -> Option<u64> {
+        match self {
+            Ask::Change(change) => Some(change.content()),
+            ask => ask.command().map(|command| content(&command)),
+        }
     }
 
     /// Whether it takes the newest state to answer.
@@ -169,6 +183,10 @@ pub(super) fn told(outcome: &Outcome) -> Result<Told, String> {
         Ok(Answer::Delete(delete)) => Told::Done(delete.revision, Seen::Deleted(delete.deleted)),
         Ok(Answer::Compact { revision }) => Told::Done(*revision, Seen::Nothing),
         Ok(Answer::Alarm(alarms)) => Told::Done(0, Seen::Alarms(alarms.len())),
+        Ok(Answer::Members(members)) => {
+            let members = members.iter().map(|member| (member.id, member.is_learner));
+            Told::Done(0, Seen::Members(members.collect()))
+        }
         Ok(Answer::Txn(txn)) => {
             let mut reads = Vec::new();
             for op in &txn.ops {

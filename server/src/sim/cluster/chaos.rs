@@ -2,7 +2,6 @@
 
 use ketch_wal::sim::{Fault, Op};
 
-use super::options::Weights;
 use super::queue::What;
 use super::world::World;
 use crate::consensus::core::Input;
@@ -27,24 +26,9 @@ impl World {
     }
 
     fn misfortune(&mut self, at: usize) -> Result<(), String> {
-        let Weights {
-            crash,
-            kill,
-            partition,
-            pause,
-            transfer,
-            disk_fault,
-            full_disk,
-            stuck_disk,
-            rolling,
-            absence,
-            ..
-        } = self.options.weights;
         let election = self.election_us();
         let short = if self.random.one_in(2) { self.up_to(election / 10) } else { self.up_to(election * 3) };
-        let mut acts =
-            [crash, kill, partition, pause, transfer, disk_fault, full_disk, stuck_disk, rolling, absence]
-                .into_iter();
+        let mut acts = self.options.weights.all().into_iter();
         let total: u64 = acts.clone().sum();
         if total == 0 {
             return Ok(());
@@ -69,7 +53,10 @@ impl World {
                 self.stats.rolling_restarts += 1;
                 self.roll(0);
             }
-            _ => self.absence(at, election),
+            9 => self.absence(at, election),
+            10 => self.resize(),
+            11 => self.burn(at),
+            _ => self.rot(at, election),
         }
         Ok(())
     }
@@ -171,6 +158,25 @@ impl World {
         self.after(down + election * 2, What::Roll(at + 1));
     }
 
+    /// A process dies, and bits have flipped on its disk when it is back. That must be noticed or not matter; what is
+    /// lost with it is as if the machine had burnt down, so it happens only where that might.
+    fn rot(&mut self, at: usize, election: u64) {
+        if self.nodes[at].live.is_none() || !self.may_burn(at) {
+            return;
+        }
+        let us = self.up_to(election);
+        self.kill(at, us);
+        let paths = self.nodes[at].rot_paths();
+        let Some(path) = paths.get(self.random.below(paths.len().max(1) as u64) as usize) else { return };
+        let flips = 1 + self.random.below(4);
+        for _ in 0..flips {
+            let bit = self.random.next();
+            self.stats.bit_flips += u64::from(self.nodes[at].flip(path, bit));
+        }
+        let id = self.nodes[at].id;
+        self.note(flips, || format!("bits flip in {} of {id:x}", path.display()));
+    }
+
     /// A member is away for long.
     fn absence(&mut self, at: usize, election: u64) {
         let us = election * 4 + self.up_to(election * 10);
@@ -194,7 +200,9 @@ impl World {
                 self.resume(who);
                 self.unstick(who);
             }
-            self.start(at)?;
+            if !self.nodes[at].gone {
+                self.start(at)?;
+            }
         }
         self.after(self.options.tick_us, What::Look);
         Ok(())

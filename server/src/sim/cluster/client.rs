@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::ask::{self, Ask, Seen, Swap, Told};
+use super::ask::{Ask, Seen, Swap, Told};
 use super::planted::Bug;
 use super::queue::{Request, What};
 use super::wgl::Record;
@@ -46,12 +46,13 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(count: usize) -> Clients {
-        Clients { connected: (0..count).collect(), seen: 1, ..Clients::default() }
+        // One more: the administrator.
+        Clients { connected: (0..=count).collect(), seen: 1, ..Clients::default() }
     }
 
     /// The content of what was asked, if the client still waits.
     pub(super) fn content(&self, operation: u64) -> Option<u64> {
-        self.open.get(&operation)?.ask.command().map(|command| ask::content(&command))
+        self.open.get(&operation)?.ask.content()
     }
 
     /// What was asked, if the client still waits.
@@ -84,9 +85,12 @@ impl World {
     pub(super) fn client(&mut self, client: usize) {
         let nodes = self.nodes.len();
         let mut at = self.clients.connected[client] % nodes;
-        if self.healed {
+        let is_admin = client == self.options.clients;
+        if self.healed && !is_admin {
             let pending = |at: &usize| !self.nodes[*at].gone && !self.clients.healed.contains(at);
-            let Some(next) = (0..nodes).map(|step| (client + step) % nodes).find(pending) else { return };
+            let Some(next) = (0..nodes).map(|step| (client + step) % nodes).find(pending) else {
+                return self.rest(client);
+            };
             at = next;
         } else if self.random.one_in(20) {
             at = self.random.below(nodes as u64) as usize;
@@ -97,12 +101,17 @@ impl World {
             self.clients.connected[client] = at + 1;
             return self.rest(client);
         };
-        let ask = if self.healed { self.put() } else { self.wish() };
+        let ask = match (is_admin, self.healed) {
+            (true, _) => self.admin_ask(),
+            (false, true) => Some(self.put()),
+            (false, false) => Some(self.wish()),
+        };
+        let Some(ask) = ask else { return self.rest(client) };
         self.stats.requests += 1;
         self.clients.counter += 1;
         let number = self.clients.counter;
         self.note(number, || format!("client {client} asks {:x} #{number}: {}", at + 1, words(&ask)));
-        let (floor, asked_at, last) = (self.clients.seen, self.now, self.healed);
+        let (floor, asked_at, last) = (self.clients.seen, self.now, self.healed && !is_admin);
         let operation = Operation { client, node: at, ask: ask.clone(), floor, asked_at, last };
         self.clients.open.insert(number, operation);
         let us = self.up_to(self.options.delay_us);
@@ -111,7 +120,10 @@ impl World {
     }
 
     fn rest(&mut self, client: usize) {
-        let us = self.up_to(self.options.rest_us);
+        let us = match client == self.options.clients {
+            true => self.up_to(self.options.tick_us * 20),
+            false => self.up_to(self.options.rest_us),
+        };
         self.after(us, What::Client(client));
     }
 
@@ -161,6 +173,10 @@ impl World {
     /// A request arrives at its member.
     pub(super) fn request(&mut self, at: usize, request: Request) -> Result<(), String> {
         let Request { operation, ask } = request;
+        if let Ask::Change(change) = ask {
+            self.request_change(at, operation, change);
+            return Ok(());
+        }
         let Some(command) = ask.command() else {
             if ask.is_linearizable() && !self.serves_by_itself(at) {
                 self.input(at, Input::Read { ticket: operation });
@@ -234,7 +250,7 @@ impl World {
             return Ok(());
         };
         let (revision, floor) = (*revision, operation.floor);
-        let content = operation.ask.command().map(|command| ask::content(&command));
+        let content = operation.ask.content();
         let changes = match (&operation.ask, seen) {
             (Ask::Put(..) | Ask::Swap(_), _) => true,
             (Ask::Delete(_), Seen::Deleted(count)) => *count > 0,
@@ -254,6 +270,7 @@ impl World {
             Ask::Get { .. } => self.stats.reads += 1,
             Ask::Swap(_) => self.stats.transactions += 1,
             Ask::Compact(_) => self.stats.compactions += 1,
+            Ask::Change(_) => self.stats.changes += 1,
             _ => self.stats.writes += 1,
         }
         self.clients.seen = self.clients.seen.max(revision);
@@ -301,6 +318,7 @@ fn words(ask: &Ask) -> String {
         ),
         Ask::Compact(revision) => format!("compact to {revision}"),
         Ask::Alarm(raised) => format!("alarm {raised}"),
+        Ask::Change(change) => format!("{change:?}"),
     }
 }
 

@@ -25,6 +25,7 @@ impl World {
                 self.note(life, || format!("{id:x} starts"));
                 self.started(at, Who { node: at, life })
             }
+            Err(why) if node.rotten => self.noticed(at, &why),
             Err(why) if node.armed => {
                 self.note(life, || format!("{id:x} does not start: {why}"));
                 self.stats.failed_starts += 1;
@@ -74,6 +75,9 @@ impl World {
     /// The member stopped by itself: right if its disk was made to fail, and only then.
     pub(super) fn stopped(&mut self, at: usize, why: &str) -> Result<(), String> {
         let id = self.nodes[at].id;
+        if self.nodes[at].rotten {
+            return self.noticed(at, why);
+        }
         if !self.nodes[at].armed {
             return Err(format!("member {id:x} stopped on a healthy disk: {why}"));
         }
@@ -81,6 +85,15 @@ impl World {
         self.note(id, || format!("{id:x} stops: {why}"));
         self.die(at);
         self.restart_later(at);
+        Ok(())
+    }
+
+    /// A member has noticed that its disk lies. Nobody trusts that disk again.
+    fn noticed(&mut self, at: usize, why: &str) -> Result<(), String> {
+        let id = self.nodes[at].id;
+        self.note(id, || format!("{id:x} notices: {why}"));
+        self.stats.damage_found += 1;
+        self.lose(at);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! A whole cluster in one thread, from one seed: every member with the real consensus core, apply core, raft log and store,
 //! on a simulated disk of its own; network, clocks, disks and clients simulated, in virtual time.
 
+mod admin;
 mod apply;
 mod ask;
 mod chaos;
 mod client;
 mod drive;
 mod life;
+mod members;
 mod network;
 mod node;
 mod options;

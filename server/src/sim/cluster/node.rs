@@ -1,11 +1,11 @@
 //! A simulated machine: its disk, and the member that runs on it while it runs.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ketch_mvcc::Background;
-use ketch_raft::{Apply, Index, NodeId};
+use ketch_raft::{Apply, ConfChange, Index, NodeId};
 use ketch_wal::sim::{Fault, Op};
 use ketch_wal::{Disk, SimDisk, Tail};
 
@@ -37,12 +37,18 @@ pub(super) struct Node {
     pub(super) armed: bool,
     /// The disk has no room.
     pub(super) full: bool,
+    /// Bits have flipped on the disk.
+    pub(super) rotten: bool,
     /// The disk hangs.
     pub(super) stuck: bool,
     /// It is not to be started for now.
     pub(super) away: bool,
-    /// It is no member any more, for good.
+    /// It is about to be switched off.
+    pub(super) retiring: bool,
+    /// It is switched off, or burnt, for good.
     pub(super) gone: bool,
+    /// A change of members that was applied, for a bug that applies it again.
+    pub(super) last_change: Option<ConfChange>,
     /// The command applied last, for a bug that applies it again.
     pub(super) last_command: Option<bytes::Bytes>,
 }
@@ -58,6 +64,8 @@ pub(super) struct Live {
     pub(super) background: Background,
     pub(super) staging: Arc<Staging>,
     pub(super) pinned: Option<Pinned>,
+    /// What was there before the last batch, for a bug that sends it.
+    pub(super) older: Option<Pinned>,
     pub(super) inbox: Vec<Input>,
     pub(super) outputs: Outputs,
     /// It will look into its inbox.
@@ -98,9 +106,12 @@ impl Node {
             tick_us,
             armed: false,
             full: false,
+            rotten: false,
             stuck: false,
             away: false,
+            retiring: false,
             gone: false,
+            last_change: None,
             last_command: None,
         }
     }
@@ -120,16 +131,19 @@ impl Node {
         let opened = bootstrap::open(&disk, Path::new("/member"), &core_options(seed, options), || Ok(first))
             .map_err(|error| error.to_string())?;
         let torn = !matches!(opened.recovery.tail, Tail::Clean);
+        let mut core = opened.core;
+        core.keep_in_memory(options.memory_bytes);
         let background = opened.applier.store().background();
         self.live = Some(Box::new(Live {
             life,
             boot: opened.boot,
-            core: opened.core,
+            core,
             log: opened.log,
             applier: opened.applier,
             background,
             staging: opened.staging,
             pinned: None,
+            older: None,
             inbox: vec![Input::Tick],
             outputs: Outputs::default(),
             woken: false,
@@ -171,6 +185,23 @@ impl Node {
         self.disk.heal();
         self.disk.crash();
         torn
+    }
+
+    /// Files in which bits may flip: all but the end of the raft log, where a flip cannot be told from a torn tail.
+    pub(super) fn rot_paths(&self) -> Vec<PathBuf> {
+        let (mut log, mut paths): (Vec<_>, Vec<_>) =
+            self.disk.paths().into_iter().partition(|path| path.starts_with("/member/log"));
+        log.sort_unstable();
+        log.truncate(log.len().saturating_sub(2));
+        paths.append(&mut log);
+        paths
+    }
+
+    /// Flips a bit of a file; false if it is empty.
+    pub(super) fn flip(&mut self, path: &Path, bit: u64) -> bool {
+        let bits = self.disk.content(path).map_or(0, |content| content.len() as u64 * 8);
+        self.rotten |= bits > 0;
+        bits > 0 && self.disk.flip_bit(path, bit % bits)
     }
 
     /// Whether the process runs and is not stopped.

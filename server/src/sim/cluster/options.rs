@@ -34,6 +34,27 @@ pub struct Weights {
     pub bit_rot: u64,
 }
 
+impl Weights {
+    /// In the order in which they are declared.
+    pub(super) fn all(&self) -> [u64; 13] {
+        [
+            self.crash,
+            self.kill,
+            self.partition,
+            self.pause,
+            self.transfer,
+            self.disk_fault,
+            self.full_disk,
+            self.stuck_disk,
+            self.rolling,
+            self.absence,
+            self.change,
+            self.replace,
+            self.bit_rot,
+        ]
+    }
+}
+
 /// The world of one simulation.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -83,6 +104,8 @@ pub struct Options {
     pub upkeep_us: u64,
     /// Entries that the raft log keeps behind what is durable.
     pub keep: u64,
+    /// Bytes of applied entries that stay in memory.
+    pub memory_bytes: usize,
     /// Size of the segments of log and store in bytes.
     pub segment_bytes: u64,
     /// What goes wrong.
@@ -165,6 +188,7 @@ impl Options {
             apply_us: tick_us * pick(random, &[1, 5, 30]) / 100,
             upkeep_us: tick_us * 3,
             keep: 5000,
+            memory_bytes: pick(random, &[500, 4000, 4 << 20]) as usize,
             segment_bytes: pick(random, &[16 << 10, 64 << 10]),
             weights: Weights::default(),
             transactions: !random.one_in(4),

@@ -34,6 +34,25 @@ pub enum Bug {
     EntriesAfterSnapshotToOldStore,
     /// Messages meant for an earlier life of a member are given to the present one.
     EarlierLifeHeard,
-    /// Committed entries of one batch are applied in two batches, and the second is forgotten when the process dies.
-    WatchersToldTwice,
+}
+
+impl Bug {
+    /// All of them, each with the scenario that is to find it.
+    pub const ALL: [(Bug, &str); 15] = [
+        (Bug::AckBeforePersist, "crash"),
+        (Bug::ReadIndexWithoutQuorum, "network"),
+        (Bug::FollowerServesWhileBehind, "network"),
+        (Bug::StaleLeaderAfterPause, "pause"),
+        (Bug::PurgeAheadOfCheckpoint, "crash"),
+        (Bug::DuplicateApplyAfterRestart, "rolling"),
+        (Bug::AlarmLost, "calm"),
+        (Bug::RequestIdsStartAgain, "rolling"),
+        (Bug::ApplyReadsLocalFlag, "calm"),
+        (Bug::AppliedIndexApartFromData, "crash"),
+        (Bug::AckBeforeCommit, "network"),
+        (Bug::ConfChangeAppliedTwice, "members"),
+        (Bug::SnapshotMissesLastBatch, "snapshot"),
+        (Bug::EntriesAfterSnapshotToOldStore, "snapshot"),
+        (Bug::EarlierLifeHeard, "crash"),
+    ];
 }

@@ -61,6 +61,8 @@ pub(super) enum What {
     Watch,
     /// A process starts.
     Start(usize),
+    /// The machine of a removed member is switched off.
+    Retire(usize),
     /// A stopped process goes on.
     Resume(Who),
     /// A hanging disk comes back.

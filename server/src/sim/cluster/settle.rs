@@ -20,7 +20,7 @@ impl World {
             })
         });
         let served = self.clients.all_healed(members().map(|(at, _)| at));
-        if caught_up && served {
+        if caught_up && served && self.is_complete() {
             return Ok(true);
         }
         self.after(self.options.tick_us, What::Look);
@@ -36,6 +36,8 @@ impl World {
             return Err(format!("a command that was not taken took effect all the same ({content:x})"));
         }
         self.settle_watchers()?;
+        self.stats.promotions = self.truth.members().promoted;
+        self.stats.changes_refused = self.truth.members().refused;
         let report = &self.watchers.report;
         self.stats.watched = report.watched;
         self.stats.bookmarks = report.bookmarks;
@@ -50,6 +52,11 @@ impl World {
     /// A member's whole store, at the newest and at some older revisions, is what the reference says.
     fn compare_store(&mut self, at: usize) -> Result<(), String> {
         let Some(live) = &self.nodes[at].live else { return Ok(()) };
+        let (raft, store) = (live.core.status().conf_state, &live.applier.cluster().conf_state);
+        if raft != *store {
+            let id = self.nodes[at].id;
+            return Err(format!("at the end {id:x} has the members {raft} in raft and {store} in the store"));
+        }
         let view = live.applier.store().reader().view();
         let (newest, oldest) = (view.revision(), view.compacted().max(1));
         let mut revisions = vec![newest, oldest];

@@ -1,7 +1,11 @@
 //! Snapshots between members: pinned views, sent piece by piece, staged on the other member's disk.
 
+use bytes::Bytes;
+use ketch_mvcc::ImportError;
 use ketch_raft::{Apply, Body, Message};
 
+use super::apply::TABLE_OF_BUGS;
+use super::planted::Bug;
 use super::queue::{What, Who};
 use super::world::World;
 use crate::consensus::core::Input;
@@ -28,6 +32,8 @@ impl World {
         let Some(live) = &mut self.nodes[at].live else { return };
         let pinned = live.applier.pin();
         let meta = pinned.meta.clone();
+        let older = live.older.take().filter(|_| self.options.planted == Some(Bug::SnapshotMissesLastBatch));
+        let pinned = Pinned { view: older.map_or(pinned.view, |older| older.view), ..pinned };
         live.pinned = Some(pinned);
         self.note(meta.index, || format!("a view at {} is pinned", meta.index));
         self.input(at, Input::Pinned(meta));
@@ -76,17 +82,23 @@ impl World {
                 Ok(())
             }
             Ok(true) => self.staged(transfer),
-            Err(StageError::Busy) => {
-                self.report_snapshot(&transfer, false);
-                Ok(())
-            }
-            Err(error) if self.nodes[to].armed => {
-                self.report_snapshot(&transfer, false);
-                drop(transfer);
-                self.stopped(to, &error.to_string())
-            }
-            Err(error) => Err(format!("{:x} cannot stage a snapshot: {error}", self.nodes[to].id)),
+            Err(error) => self.not_staged(transfer, &error),
         }
+    }
+
+    /// A snapshot is not taken in: the member goes on as before. On a healthy disk it has good reasons only: another one
+    /// is on its way, or the other half's files are not closed yet.
+    fn not_staged(&mut self, transfer: Transfer, error: &StageError) -> Result<(), String> {
+        let to = transfer.to.node;
+        self.stats.snapshots_refused += 1;
+        let id = self.nodes[to].id;
+        self.note(id, || format!("{id:x} does not take the snapshot: {error}"));
+        self.report_snapshot(&transfer, false);
+        let good = matches!(error, StageError::Busy | StageError::Import(ImportError::Open(_)));
+        if good || self.nodes[to].armed || self.nodes[transfer.from.node].rotten {
+            return Ok(());
+        }
+        Err(format!("{id:x} cannot stage a snapshot: {error}"))
     }
 
     /// True when it was the last one.
@@ -119,8 +131,7 @@ impl World {
             return Ok(());
         };
         if let Err(error) = live.staging.finish(incoming) {
-            self.report_snapshot(&transfer, false);
-            return self.stopped(to, &format!("the snapshot is not staged: {error}"));
+            return self.not_staged(transfer, &error);
         }
         self.stats.snapshots_staged += 1;
         self.report_snapshot(&transfer, true);
@@ -155,6 +166,13 @@ impl World {
         let Some(meta) = &job.snapshot else { return Ok(true) };
         let Some(live) = &mut self.nodes[at].live else { return Ok(false) };
         self.stats.snapshots_installed += 1;
+        if self.options.planted == Some(Bug::EntriesAfterSnapshotToOldStore) {
+            let store = live.applier.store_mut();
+            store.table_put(TABLE_OF_BUGS, Bytes::from_static(b"snapshot"), Bytes::new());
+            let _wrong_anyway = store.commit(ketch_mvcc::Applied { index: meta.index, term: meta.term });
+            self.kill(at, 1);
+            return Ok(false);
+        }
         match live.applier.install(meta, &live.staging) {
             Ok(()) => {
                 let (id, index) = (self.nodes[at].id, meta.index);

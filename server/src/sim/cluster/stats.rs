@@ -86,6 +86,8 @@ stats! {
     snapshots_cut,
     /// Of those, resumed.
     snapshots_resumed,
+    /// Snapshots that the receiver did not take in.
+    snapshots_refused,
     /// Snapshots staged.
     snapshots_staged,
     /// Snapshots installed.

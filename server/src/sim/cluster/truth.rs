@@ -12,11 +12,14 @@ use ketch_proto::etcdserverpb::{
     alarm_request::AlarmAction, compare::TargetUnion, request_op::Request,
 };
 use ketch_proto::mvccpb::{Event, KeyValue, event::EventType};
-use ketch_raft::{Entry, Payload};
+use ketch_raft::{ConfChange, Entry, Payload};
 
+use super::admin::Change;
 use super::ask::{self, Seen, Told};
+use super::members::Members;
 use crate::apply::answer::ApplyError;
 use crate::apply::command::{self, RequestId};
+use crate::cluster::Context;
 use crate::consensus::conf_change;
 
 /// What all members must agree on.
@@ -37,6 +40,7 @@ pub(super) struct Truth {
     /// What each request was to be told, with the content of its command.
     outcomes: BTreeMap<RequestId, (u64, Told)>,
     full: bool,
+    members: Members,
     /// Revisions that are complete but whose events nobody has fetched yet.
     untold: Vec<i64>,
 }
@@ -53,6 +57,7 @@ impl Default for Truth {
             times: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             full: false,
+            members: Members::default(),
             untold: Vec::new(),
         }
     }
@@ -80,11 +85,13 @@ impl Truth {
             None if entry.index as usize == self.entries.len() + 1 => self.entries.push(new),
             None => return Err(format!("entry {} is applied before those before it", entry.index)),
         }
-        if let Payload::Normal(data) = &entry.payload
-            && !data.is_empty()
-        {
-            let (id, request) = command::decode(data)?;
-            self.carry_out(id, &request)?;
+        match &entry.payload {
+            Payload::Normal(data) if data.is_empty() => {}
+            Payload::Normal(data) => {
+                let (id, request) = command::decode(data)?;
+                self.carry_out(id, &request)?;
+            }
+            Payload::ConfChange(change) => self.change_members(change)?,
         }
         Ok(true)
     }
@@ -137,6 +144,21 @@ impl Truth {
     pub(super) fn take_untold(&mut self) -> Vec<(i64, Vec<Event>)> {
         let untold = std::mem::take(&mut self.untold);
         untold.into_iter().map(|at| (at, self.events.get(&at).cloned().unwrap_or_default())).collect()
+    }
+
+    /// Who is a member.
+    #[must_use]
+    pub(super) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    fn change_members(&mut self, change: &ConfChange) -> Result<(), String> {
+        let context = Context::from_json(&change.context).map_err(|error| error.to_string())?;
+        let told = self.members.change(change, &context)?;
+        if let (Some(id), Some(asked)) = (context.request, Change::of(change, &context)) {
+            self.outcomes.insert(id, (asked.content(), told));
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, id: Option<RequestId>, request: &InternalRaftRequest) -> Result<(), String> {

@@ -205,7 +205,7 @@ fn apply(record: &Record, state: &State) -> Option<State> {
                 set(&mut next, &swap.third.0, &swap.third.1);
             }
         }
-        Ask::Compact(_) | Ask::Alarm(_) => return None,
+        Ask::Compact(_) | Ask::Alarm(_) | Ask::Change(_) => return None,
     }
     Some(next)
 }

@@ -1,6 +1,6 @@
 //! The world: members, network, clients and time, and the loop that lets one thing happen after another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::client::Clients;
@@ -75,6 +75,14 @@ pub(super) struct World {
     /// Snapshots on their way.
     pub(super) on_the_way: BTreeMap<u64, Transfer>,
     pub(super) transfers: u64,
+    /// How many members the cluster shall have.
+    pub(super) wanted: usize,
+    /// The highest member id so far.
+    pub(super) ids: u64,
+    /// Members whose removal was asked for.
+    pub(super) leaving: BTreeSet<u64>,
+    /// The version of the members that machines were last seen to.
+    pub(super) members_seen: u64,
     pub(super) healed: bool,
     pub(super) heal_by: u64,
     pub(super) trace: Trace,
@@ -116,8 +124,7 @@ impl World {
         let founders = options.members as u64;
         let nodes = (1..=founders)
             .map(|id| {
-                let skew = 1000 - options.skew + random.below(2 * options.skew + 1);
-                let (seed, tick_us) = (random.next(), options.tick_us * skew / 1000);
+                let (seed, tick_us) = (random.next(), skewed(&options, &mut random));
                 Node::new(id, node::founding(id, founders), seed, tick_us)
             })
             .collect();
@@ -135,6 +142,10 @@ impl World {
             states: BTreeMap::new(),
             on_the_way: BTreeMap::new(),
             transfers: 0,
+            wanted: options.members,
+            ids: founders,
+            leaving: BTreeSet::new(),
+            members_seen: 0,
             healed: false,
             heal_by: u64::MAX,
             trace: Trace::new(words),
@@ -147,7 +158,8 @@ impl World {
         for at in 0..self.nodes.len() {
             self.start(at)?;
         }
-        for client in 0..self.options.clients {
+        // The last one is the administrator.
+        for client in 0..=self.options.clients {
             self.after(self.options.tick_us, What::Client(client));
         }
         self.after(self.options.tick_us, What::Watch);
@@ -184,6 +196,7 @@ impl World {
             What::Client(client) => self.client(client),
             What::Watch => self.watch()?,
             What::Start(at) => self.start(at)?,
+            What::Retire(at) => self.retire(at),
             What::Resume(who) => self.resume(who),
             What::Unstick(who) => self.unstick(who),
             What::Mend(cut) => self.mend(cut),
@@ -222,6 +235,11 @@ impl World {
         {
             deferred.push(what);
         }
+    }
+
+    /// A heartbeat interval by some clock.
+    pub(super) fn tick_us(&mut self) -> u64 {
+        skewed(&self.options, &mut self.random)
     }
 
     pub(super) fn after(&mut self, us: u64, what: What) {
@@ -266,4 +284,8 @@ impl World {
         };
         self.nodes.iter().filter(|node| !node.gone).map(describe).collect::<Vec<_>>().join("; ")
     }
+}
+
+fn skewed(options: &Options, random: &mut Random) -> u64 {
+    options.tick_us * (1000 - options.skew + random.below(2 * options.skew + 1)) / 1000
 }
