@@ -214,7 +214,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NoEffect("there are no peers yet"),
+        Status::NoEffect("lanes between members have time limits of their own"),
         "raft-read-timeout",
         Kind::Duration,
         "5s",
@@ -222,7 +222,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NoEffect("there are no peers yet"),
+        Status::NoEffect("lanes between members have time limits of their own"),
         "raft-write-timeout",
         Kind::Duration,
         "5s",

@@ -159,7 +159,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Features,
-        Status::NoEffect("downgrades are not served"),
+        Status::NoEffect("every ketch is 3.7: a downgrade ends when it is cancelled"),
         "downgrade-check-time",
         Kind::Duration,
         "5s",
