@@ -3,6 +3,7 @@
 //! ```text
 //! ketch-sim [--scenario NAME] [--seeds N] [--from SEED] [--minutes M]     many runs, a coverage table at the end
 //! ketch-sim [--scenario NAME] --seed SEED [--trace]                       one run, in words if asked for
+//! ketch-sim --planted                                                     how soon mistakes on purpose are found
 //! ```
 //!
 //! What does not hold ends it with the seed that shows it and the last events before.
@@ -10,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ketch_server::sim::cluster::{self, Failure, Options, SCENARIOS, Stats};
+use ketch_server::sim::cluster::{self, Bug, Failure, Options, SCENARIOS, Stats};
 
 /// How many lines of a story are told.
 const STORY_LINES: usize = 60;
@@ -21,11 +22,13 @@ struct Args {
     seeds: u64,
     one: Option<u64>,
     trace: bool,
+    planted: bool,
     limit: Option<Duration>,
 }
 
 fn main() -> ExitCode {
     let verdict = args().and_then(|args| match args.one {
+        _ if args.planted => planted(args.seeds),
         Some(seed) => one(&args, seed),
         None => many(&args),
     });
@@ -39,8 +42,15 @@ fn main() -> ExitCode {
 }
 
 fn args() -> Result<Args, String> {
-    let mut args =
-        Args { scenario: "mixed".into(), from: 0, seeds: 100, one: None, trace: false, limit: None };
+    let mut args = Args {
+        scenario: "mixed".into(),
+        from: 0,
+        seeds: 100,
+        one: None,
+        trace: false,
+        planted: false,
+        limit: None,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{name} takes a value"));
@@ -52,6 +62,7 @@ fn args() -> Result<Args, String> {
             "--seed" => args.one = Some(number(value()?)?),
             "--minutes" => args.limit = Some(Duration::from_secs(60 * number(value()?)?)),
             "--trace" => args.trace = true,
+            "--planted" => args.planted = true,
             _ => return Err(usage(&name)),
         }
     }
@@ -62,7 +73,7 @@ fn usage(name: &str) -> String {
     let scenarios = SCENARIOS.iter().map(|(name, what)| format!("  {name:<10} {what}\n"));
     let scenarios: String = scenarios.collect();
     format!(
-        "unknown option {name}; known: --scenario NAME, --seeds N, --from SEED, --minutes M, --seed SEED, --trace\n\
+        "unknown option {name}; known: --scenario NAME, --seeds N, --from SEED, --minutes M, --seed SEED, --trace, --planted\n\
          scenarios (all of them in turn: all):\n{scenarios}"
     )
 }
@@ -89,6 +100,17 @@ fn one(args: &Args, seed: u64) -> Result<(), String> {
         }
         Err(failure) => Err(story(&failure, &words)),
     }
+}
+
+fn planted(seeds: u64) -> Result<(), String> {
+    let mut missed = Vec::new();
+    for (bug, scenario) in Bug::ALL {
+        match cluster::first_seed(bug, scenario, seeds) {
+            Some(seed) => println!("{:<32} {scenario:<10} {:>4}", format!("{bug:?}"), seed + 1),
+            None => missed.push(format!("{bug:?}")),
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("not found: {}", missed.join(", "))) }
 }
 
 fn many(args: &Args) -> Result<(), String> {

@@ -17,6 +17,8 @@ mod queue;
 mod settle;
 mod snapshot;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod truth;
 mod watchers;
@@ -24,6 +26,6 @@ mod wgl;
 mod world;
 
 pub use options::{Options, SCENARIOS, Weights};
-pub use planted::Bug;
+pub use planted::{Bug, first_seed};
 pub use stats::Stats;
 pub use world::{Failure, Report, play, run};

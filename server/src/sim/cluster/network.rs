@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use ketch_raft::{Body, Message};
 
-use super::planted::Bug;
 use super::queue::{Parcel, What, Who};
 use super::world::World;
 use crate::consensus::core::Input;
@@ -104,8 +103,7 @@ impl World {
             return Ok(());
         }
         let here = self.nodes[to.node].live.as_ref().map(|live| live.life);
-        let heard_anyway = self.options.planted == Some(Bug::EarlierLifeHeard) && here.is_some();
-        if here != Some(to.life) && !heard_anyway {
+        if here != Some(to.life) {
             self.stats.earlier_life += 1;
             return Ok(());
         }

@@ -1,0 +1,60 @@
+//! What must hold of simulated clusters with every change; long campaigns are `ketch-sim`.
+
+use super::*;
+
+/// A world that is rough for so many election timeouts only.
+fn short(scenario: &str, seed: u64) -> Options {
+    let options = Options::of(scenario, seed).unwrap();
+    let chaos_us = options.tick_us * 10 * 12;
+    options.for_us(chaos_us)
+}
+
+#[test]
+fn one_seed_twice_gives_identical_bytes() {
+    for scenario in ["mixed", "replace", "snapshot"] {
+        let (first, second) = (play(&short(scenario, 7), true), play(&short(scenario, 7), true));
+        assert!(first.1.len() > 10_000);
+        assert!(first == second, "{scenario}");
+        assert_ne!(first.0.unwrap().digest, run(&short(scenario, 8)).unwrap().digest);
+    }
+}
+
+/// Runs `seeds` of all scenarios in turn.
+fn campaign(seeds: std::ops::Range<u64>) -> Stats {
+    let mut total = Stats::default();
+    for seed in seeds {
+        let scenario = SCENARIOS[seed as usize % SCENARIOS.len()].0;
+        total.add(&run(&short(scenario, seed)).unwrap_or_else(|failure| panic!("{failure}")).stats);
+    }
+    total
+}
+
+#[test]
+fn clusters_keep_their_promises() {
+    let total = campaign(0..120);
+    // Silence is not coverage.
+    let Stats { crashes, kills, partitions, pauses, full_disks, stuck_disks, fail_stops, .. } = total;
+    let Stats { snapshots_installed, members_added, members_removed, promotions, replacements, .. } = total;
+    let Stats { fetches, purges, reads, reads_behind, watched, watches_resumed, histories_checked, .. } =
+        total;
+    let each = [crashes, kills, partitions, pauses, full_disks, stuck_disks, fail_stops];
+    assert!(each.iter().all(|&count| count > 3), "{total}");
+    let each =
+        [snapshots_installed, members_added, members_removed, promotions, replacements, fetches, purges];
+    assert!(each.iter().all(|&count| count > 3), "{total}");
+    let each = [reads, reads_behind, watched, watches_resumed, histories_checked];
+    assert!(each.iter().all(|&count| count > 100), "{total}");
+}
+
+#[test]
+fn clusters_keep_their_promises_again() {
+    campaign(120..240);
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    for (bug, scenario) in Bug::ALL {
+        let found = first_seed(bug, scenario, 400);
+        assert!(found.is_some(), "{bug:?} is not found in {scenario}");
+    }
+}
