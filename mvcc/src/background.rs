@@ -139,7 +139,10 @@ impl State {
     /// What is written beside the store, to take the place of something once it is complete.
     fn write_beside(&mut self, shared: &Shared, budget: usize) -> Result<bool, Fault> {
         self.checkpoints.begin_if_due(shared, &self.scan, &self.rewriter)?;
-        let saving = self.checkpoints.step(shared, budget)? == Progress::More;
+        // A key of a checkpoint costs a fraction of what reading a record does; and as long as one is made, it holds a copy of every
+        // node that is written to meanwhile.
+        const KEYS_MORE: usize = 16;
+        let saving = self.checkpoints.step(shared, budget.saturating_mul(KEYS_MORE))? == Progress::More;
         // A rewrite that ended before the checkpoint would take away the segments whose marks that one has noted.
         let rewriting = (self.rewriter.is_busy() || !self.checkpoints.is_making())
             && self.rewriter.step(shared, &self.checkpoints, budget)? == Progress::More;

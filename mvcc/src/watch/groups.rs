@@ -34,7 +34,20 @@ struct Scan {
     /// The next revision to read.
     at: i64,
     ranges: RangeSet,
-    members: BTreeSet<u32>,
+    /// Who has joined; some may have left since, and others come under their numbers.
+    joined: Vec<u32>,
+}
+
+impl Scan {
+    /// Those who are with it now.
+    fn members(&mut self, watchers: &Slab<Watcher>) -> Vec<u32> {
+        let mut members = std::mem::take(&mut self.joined);
+        members.sort_unstable();
+        members.dedup();
+        let scanned = |number| watchers.get(number).is_some_and(|watcher| watcher.place == Place::Scanned);
+        members.retain(|&number| scanned(number));
+        members
+    }
 }
 
 /// Who is served.
@@ -117,7 +130,6 @@ impl Inner {
             Place::Scanned => {
                 if let Some(scan) = &mut self.scan {
                     scan.ranges.remove(&watcher.want, number);
-                    scan.members.remove(&number);
                 }
             }
             Place::Stalled | Place::Lost => {}
@@ -232,10 +244,7 @@ impl Inner {
         let Some(watcher) = self.watchers.get(number) else { return };
         match (group, &mut self.scan) {
             (Group::Live, _) => self.live.remove(&watcher.want, number),
-            (Group::Scanned, Some(scan)) => {
-                scan.ranges.remove(&watcher.want, number);
-                scan.members.remove(&number);
-            }
+            (Group::Scanned, Some(scan)) => scan.ranges.remove(&watcher.want, number),
             (Group::Scanned, None) => {}
         }
     }
@@ -246,8 +255,8 @@ impl Inner {
             return;
         }
         let mut lost = Vec::new();
-        if let Some(scan) = self.scan.take_if(|scan| scan.at < compacted) {
-            for number in scan.members {
+        if let Some(mut scan) = self.scan.take_if(|scan| scan.at < compacted) {
+            for number in scan.members(&self.watchers) {
                 if let Some(watcher) = self.watchers.get_mut(number) {
                     watcher.next = scan.at;
                     lost.push(number);
@@ -279,7 +288,7 @@ impl Inner {
     /// Begins a scan for the late watchers when none is under way.
     pub(crate) fn begin_scan(&mut self) {
         if let Some(scan) = &self.scan
-            && scan.members.is_empty()
+            && scan.ranges.is_empty()
             && self.behind.first().is_some_and(|&(next, _)| next < scan.at)
         {
             self.scan = None; // all its watchers have left; those that wait begin earlier
@@ -287,20 +296,21 @@ impl Inner {
         if self.scan.is_none()
             && let Some(&(at, _)) = self.behind.first()
         {
-            self.scan = Some(Scan { at, ranges: RangeSet::default(), members: BTreeSet::new() });
+            self.scan = Some(Scan { at, ranges: RangeSet::default(), joined: Vec::new() });
         }
     }
 
     /// Lets every late watcher join whose revision the slice up to `upto` contains.
     pub(crate) fn join_scan(&mut self, upto: i64) {
         let Some(scan) = self.scan.as_mut().filter(|scan| scan.at <= upto) else { return };
-        let joining: Vec<(i64, u32)> = self.behind.range((scan.at, 0)..=(upto, u32::MAX)).copied().collect();
-        for (next, number) in joining {
-            self.behind.remove(&(next, number));
+        // Those that want something earlier than the scan's place wait for the next one.
+        let mut joining = self.behind.split_off(&(scan.at, 0));
+        self.behind.append(&mut joining.split_off(&(upto, u32::MAX)));
+        for (_, number) in joining {
             if let Some(watcher) = self.watchers.get_mut(number) {
                 watcher.place = Place::Scanned;
                 scan.ranges.insert(&watcher.want, number);
-                scan.members.insert(number);
+                scan.joined.push(number);
             }
         }
     }
@@ -310,16 +320,43 @@ impl Inner {
         let delivered = self.delivered;
         let Some(scan) = &mut self.scan else { return };
         scan.at = upto + 1;
-        if scan.at <= delivered && !(scan.members.is_empty() && self.behind.is_empty()) {
+        if scan.at <= delivered && !(scan.ranges.is_empty() && self.behind.is_empty()) {
             return;
         }
-        let Some(scan) = self.scan.take() else { return };
-        for number in scan.members {
+        let Some(mut scan) = self.scan.take() else { return };
+        let members = scan.members(&self.watchers);
+        for &number in &members {
             if let Some(watcher) = self.watchers.get_mut(number) {
                 let skip = i64::from(planted(Bug::WatcherSkipsARevisionAtTheHandOver));
                 watcher.next = watcher.next.max(scan.at + skip);
             }
-            self.settle(number);
+        }
+        self.become_live(&members, scan.ranges);
+    }
+
+    /// Makes the members of a scan that has come to its end live; `ranges` is what they want. The fewer move to the more.
+    fn become_live(&mut self, members: &[u32], mut ranges: RangeSet) {
+        let more = ranges.len() > self.live.len();
+        let moving: Vec<u32> = if !more {
+            members.to_vec()
+        } else if self.live.is_empty() {
+            Vec::new()
+        } else {
+            let live = self.watchers.iter().filter(|(_, watcher)| watcher.place == Place::Live);
+            live.map(|(number, _)| number).collect()
+        };
+        if more {
+            std::mem::swap(&mut self.live, &mut ranges);
+        }
+        for number in moving {
+            if let Some(watcher) = self.watchers.get(number) {
+                self.live.insert(&watcher.want, number);
+            }
+        }
+        for &number in members {
+            if let Some(watcher) = self.watchers.get_mut(number) {
+                watcher.place = Place::Live;
+            }
         }
     }
 

@@ -7,13 +7,14 @@
 //! | `groups` | all watchers, by how they are served |
 //! | `stream` | the consumer's side |
 //! | `watcher`, `slab` | one watcher and its queue; many of them |
-//! | `range_set` | which watchers want a key |
+//! | `range_set`, `singles` | which watchers want a key |
 //! | `event` | one event, encoded once |
 
 pub(crate) mod event;
 mod groups;
 pub(crate) mod hub;
 pub(crate) mod range_set;
+mod singles;
 mod slab;
 pub(crate) mod stream;
 pub(crate) mod watcher;

@@ -1,14 +1,14 @@
-//! Which watchers want a key: single keys by lookup, spans by an interval tree.
+//! Which watchers want a key: single keys by lookup (`singles`), spans by an interval tree.
 //!
 //! The tree is a treap ordered by (start, end) in which every node knows the greatest end below it, so the spans that hold a
 //! key are found in O(log n + found). Priorities are a hash of the span: the shape depends on the content alone.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::singles::Singles;
 use crate::hash;
 use crate::types::KeyRange;
 
@@ -34,20 +34,9 @@ impl Want {
 /// Ranges, each with the numbers of those who want it.
 #[derive(Debug, Default)]
 pub(crate) struct RangeSet {
-    singles: BTreeMap<Arc<[u8]>, Members>,
+    singles: Singles,
     spans: Option<Box<Node>>,
     len: usize,
-}
-
-/// Most ranges have one member.
-#[derive(Debug)]
-#[expect(
-    clippy::box_collection,
-    reason = "half the size where there is one member, which is nearly everywhere"
-)]
-enum Members {
-    One(u32),
-    Many(Box<Vec<u32>>),
 }
 
 /// `None` is the end of the key space: above every key.
@@ -87,17 +76,7 @@ impl RangeSet {
     pub(crate) fn insert(&mut self, want: &Want, member: u32) {
         self.len += 1;
         match want {
-            Want::Single(key) => match self.singles.get_mut(key) {
-                None => {
-                    self.singles.insert(Arc::clone(key), Members::One(member));
-                }
-                Some(Members::Many(members)) => members.push(member),
-                Some(one) => {
-                    if let Members::One(first) = *one {
-                        *one = Members::Many(Box::new(vec![first, member]));
-                    }
-                }
-            },
+            Want::Single(key) => self.singles.insert(key, member),
             Want::Span(span) => {
                 let (start, end) = &**span;
                 let mut seed = hash::bytes(1, start);
@@ -110,34 +89,15 @@ impl RangeSet {
     /// Takes a member out that was put in with this range.
     pub(crate) fn remove(&mut self, want: &Want, member: u32) {
         let removed = match want {
-            Want::Single(key) => self.remove_single(key, member),
+            Want::Single(key) => self.singles.remove(key, member),
             Want::Span(span) => remove(&mut self.spans, &span.0, &span.1, member),
         };
         self.len -= usize::from(removed);
     }
 
-    fn remove_single(&mut self, key: &Arc<[u8]>, member: u32) -> bool {
-        let (removed, empty) = match self.singles.get_mut(key) {
-            Some(Members::One(one)) => (*one == member, *one == member),
-            Some(Members::Many(members)) => {
-                let removed = take_out(members, member);
-                (removed, members.is_empty())
-            }
-            None => (false, false),
-        };
-        if empty {
-            self.singles.remove(key);
-        }
-        removed
-    }
-
     /// Calls `found` for every member that wants `key`.
     pub(crate) fn find(&self, key: &[u8], mut found: impl FnMut(u32)) {
-        match self.singles.get(key) {
-            Some(Members::One(member)) => found(*member),
-            Some(Members::Many(members)) => members.iter().for_each(|&member| found(member)),
-            None => {}
-        }
+        self.singles.find(key, &mut found);
         stab(&self.spans, key, &mut found);
     }
 }
@@ -253,7 +213,7 @@ fn remove(slot: &mut Option<Box<Node>>, start: &Bytes, end: &End, member: u32) -
 
 /// Takes a member out of a list, whose order means nothing. Looked for from the end: a stream that ends takes its watchers out
 /// newest first, so that many of one range are not searched through for each of them.
-fn take_out(members: &mut Vec<u32>, member: u32) -> bool {
+pub(super) fn take_out(members: &mut Vec<u32>, member: u32) -> bool {
     let at = members.iter().rposition(|&other| other == member);
     at.map(|at| members.swap_remove(at)).is_some()
 }
