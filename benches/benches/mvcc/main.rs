@@ -116,7 +116,7 @@ fn revisions(c: &mut Criterion, keys: u64) {
         b.iter(|| {
             ketch.put((0..BATCH).map(|_| 7));
             ketch.beside();
-        })
+        });
     });
     group.finish();
 }
