@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ketch_raft::{Body, Entry, Message, NodeId};
 
-use super::world::{End, Given, Place, heartbeat};
+use super::world::{End, Given, PROBE, Place, heartbeat};
 
 fn append(from: NodeId, to: NodeId, index: u64, payload: &Bytes) -> Message {
     let entries = vec![Entry::normal(1, index + 1, payload.clone())];
@@ -16,7 +16,7 @@ fn rounds(given: &Given) -> Vec<u64> {
         Body::Heartbeat { round, .. } => Some(round),
         _ => None,
     });
-    rounds.filter(|round| *round < u64::MAX / 2).collect()
+    rounds.filter(|round| *round < PROBE).collect()
 }
 
 fn indexes(given: &Given) -> Vec<u64> {
@@ -24,7 +24,7 @@ fn indexes(given: &Given) -> Vec<u64> {
         Body::Append { index, .. } => Some(index),
         _ => None,
     });
-    indexes.collect()
+    indexes.filter(|index| *index < PROBE).collect()
 }
 
 fn two() -> (Place, Place) {
@@ -102,6 +102,41 @@ fn a_member_that_was_removed_is_told_so() {
     two.forgets(1);
     one.inbox.until("the bad news", |given| given.removed.then_some(()));
     assert!(two.network.connected().is_empty());
+    one.kill();
+    two.kill();
+}
+
+#[test]
+fn members_meet_over_unix_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |id| Place { url: format!("unix://{}/{id}.sock", dir.path().display()), ..Place::new(id) };
+    let (one, two) = start(&place(1), &place(2));
+    two.reaches(&one);
+    one.kill();
+    two.kill();
+}
+
+#[test]
+fn peers_are_measured_under_etcds_names() {
+    let (a, b) = two();
+    let (one, two) = start(&a, &b);
+    let meter = one.metrics.peers.of(1, 2);
+    two.inbox.until_polled("a round trip", |_| meter.round_trip.count() > 0);
+    two.inbox.until_polled("the lane's start", |_| meter.active.get() == Some(1));
+    let page = one.metrics.render();
+    for line in [
+        r#"etcd_network_active_peers{Local="1",Remote="2"} 1"#,
+        r#"etcd_network_disconnected_peers_total{Local="1",Remote="2"} 0"#,
+        r#"etcd_network_peer_received_failures_total{From="2"} 0"#,
+        r#"etcd_network_peer_round_trip_time_seconds_bucket{To="2",le="0.0001"}"#,
+        r#"etcd_network_peer_round_trip_time_seconds_bucket{To="2",le="3.2768"}"#,
+        r#"etcd_network_peer_sent_bytes_total{To="2"}"#,
+        r#"etcd_network_peer_sent_failures_total{To="2"}"#,
+        r#"etcd_network_snapshot_send_success{To="2"} 0"#,
+        r#"etcd_network_snapshot_receive_inflights_total{From="2"} 0"#,
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
     one.kill();
     two.kill();
 }

@@ -165,22 +165,32 @@ impl End {
         self.network.set_members(&Cluster { removed: [id].into(), ..Cluster::default() });
     }
 
-    /// Sends heartbeats until one arrives: the lane stands then.
+    /// Sends on both lanes until something arrives on each: they stand then.
     pub(crate) fn reaches(&self, to: &End) {
-        let mut round = u64::MAX / 2;
-        to.inbox.until_polled("a heartbeat", |given| {
-            round += 1;
-            self.network.send(&[heartbeat(self.id, to.id, round)], None);
-            let old = given.messages.len();
-            given.messages.retain(|message| !is_probe(message));
-            given.messages.len() < old
+        let (mut number, mut stands) = (PROBE, [false; 2]);
+        to.inbox.until_polled("both lanes", |given| {
+            number += 1;
+            let append = Body::Append { index: number, log_term: 0, entries: Vec::new(), commit: 0 };
+            let append = Message { from: self.id, to: to.id, term: 1, body: append };
+            self.network.send(&[heartbeat(self.id, to.id, number), append], None);
+            given.messages.retain(|message| match message.body {
+                Body::Heartbeat { round, .. } if round > PROBE => {
+                    stands[0] = true;
+                    false
+                }
+                Body::Append { index, .. } if index > PROBE => {
+                    stands[1] = true;
+                    false
+                }
+                _ => true,
+            });
+            stands == [true; 2]
         });
     }
 }
 
-fn is_probe(message: &Message) -> bool {
-    matches!(message.body, Body::Heartbeat { round, .. } if round > u64::MAX / 2)
-}
+/// Numbers above this are those of messages that only probe; they may still come later.
+pub(crate) const PROBE: u64 = u64::MAX / 2;
 
 impl Inbox {
     /// As [`until`](Self::until), asked again and again while nothing comes: for what must be provoked.
