@@ -1,41 +1,58 @@
 //! Group commit: what is durable, who waits for it, who syncs for all of them, and the poison of a failed sync.
 //!
-//! There is no thread here. Whoever waits while nobody syncs does it, for everything appended by then; those who
-//! come meanwhile wait, and one of them does the next round. Sleepers are kept apart by the round that serves them, so one call wakes
-//! exactly those who are served. A failure is remembered for good.
+//! There is no thread here. Whoever waits while nobody syncs does it, for everything staged by then; those who come
+//! meanwhile wait, and one of them does the next round. A failure is remembered for good.
+//!
+//! Waiting takes no lock. The *phase* counts rounds and says how far the round under way is; sleepers are kept apart by the
+//! round that serves them, at one of two gates:
+//!
+//! ```text
+//! phase 4r      nobody syncs; r rounds are over                    whoever comes leads: 4r → 4r + 1
+//!       4r + 1  round r is under way and has taken nothing yet     it serves all that is staged by now: gate r
+//!       4r + 2  it has taken what lies below `promised`            gate r if it serves, else gate r + 1
+//!       4r + 4  it is over: gate r is opened for all, gate r + 1 for one, who leads the next round
+//! ```
+//!
+//! No wake-up is lost: a sleeper looks at its gate's value, then checks that the round is still under way, then sleeps unless the
+//! value has changed; the end of a round changes the phase first and the values of both gates afterwards.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use crate::error::Error;
+use crate::gate::Gate;
 use crate::planted::{Bug, planted};
 
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     durable: AtomicU64,
-    /// What the round under way will have made durable; all that is staged by now while it has not taken it yet.
+    phase: AtomicU64,
+    /// What the round under way will have made durable, once it has taken it.
     promised: AtomicU64,
-    state: Mutex<State>,
-    /// Threads sleep here by the round that serves them, even or odd: there is one under way and one to come.
-    gates: [Condvar; 2],
+    gates: [Gate; 2],
+    /// How many tasks are registered or about to be.
+    waiting_tasks: AtomicUsize,
+    tasks: Mutex<Tasks>,
     poison: OnceLock<(&'static str, Arc<io::Error>)>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    syncing: bool,
-    /// The number of the round under way, or of the last one.
-    round: u64,
-    /// How many threads sleep at each gate.
-    asleep: [usize; 2],
-    tasks: Vec<Task>,
+struct Tasks {
+    waiting: Vec<Task>,
     /// The vector of the last round, to be used again.
     woken: Vec<Task>,
     /// How many tasks there have been.
-    tasks_ever: u64,
+    ever: u64,
 }
+
+/// Where a round stands, in the last two bits of the phase.
+const IDLE: u64 = 0;
+const GATHERING: u64 = 1;
+const TAKEN: u64 = 2;
+/// From one round to the next.
+const ROUND: u64 = 4;
 
 /// Names what one handle registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +71,7 @@ impl Group {
     }
 
     pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
+        self.durable.load(SeqCst)
     }
 
     /// The error that every later call gets, once one write or sync failed.
@@ -71,106 +88,198 @@ impl Group {
             return Error::Poisoned { operation, source: Arc::new(error) };
         }
         let (operation, source) = self.poison.get_or_init(|| (operation, Arc::new(error)));
-        let tasks = std::mem::take(&mut self.state().tasks);
-        for gate in &self.gates {
-            gate.notify_all();
-        }
-        for task in tasks {
+        self.gates.iter().for_each(Gate::open);
+        let woken = std::mem::take(&mut self.tasks().waiting);
+        self.waiting_tasks.fetch_sub(woken.len(), SeqCst);
+        for task in woken {
             task.waker.wake();
         }
         Error::Poisoned { operation, source: Arc::clone(source) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The round under way makes everything up to here durable, and nothing that is staged from now on. To be called while nothing can be staged.
+    fn gate(&self, round: u64) -> &Gate {
+        &self.gates[(round % 2) as usize]
+    }
+
+    /// The round under way makes everything up to here durable, and nothing that is staged from now on. To be called by it,
+    /// while nothing can be staged.
     pub(crate) fn promise(&self, upto: u64) {
-        self.promised.store(upto, Ordering::Release);
+        self.promised.store(upto, SeqCst);
+        // Only the one that leads changes a phase that is not idle.
+        self.phase.fetch_add(TAKEN - GATHERING, SeqCst);
     }
 
     /// Returns once everything below `upto`, which is staged, is durable. `sync` is one round: it promises, and gives the position up
     /// to which all is durable.
     pub(crate) fn wait(&self, upto: u64, sync: impl Fn() -> Result<u64, Error>) -> Result<(), Error> {
-        let mut state = self.state();
+        let mut called_to_lead = false;
         loop {
             // Poison goes first: what is not acknowledged by now never is.
             self.check()?;
             if self.durable() >= upto {
+                if called_to_lead {
+                    self.call_another();
+                }
                 return Ok(());
             }
-            if state.syncing {
-                let served_by = state.round + u64::from(upto > self.promised.load(Ordering::Acquire));
-                let gate = (served_by % 2) as usize;
-                state.asleep[gate] += 1;
-                state = self.gates[gate].wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.asleep[gate] -= 1;
+            let phase = self.phase.load(SeqCst);
+            if phase % ROUND == IDLE {
+                if self.phase.compare_exchange(phase, phase + GATHERING, SeqCst, SeqCst).is_ok() {
+                    self.lead(phase / ROUND, &sync)?;
+                }
                 continue;
             }
-            state.syncing = true;
-            state.round += 1;
-            self.promise(u64::MAX);
-            drop(state);
-            let outcome = sync();
-            state = self.finish(outcome)?;
+            let round = phase / ROUND;
+            let served = phase % ROUND == GATHERING || upto <= self.promised.load(SeqCst);
+            let gate = self.gate(round + u64::from(!served));
+            let seen = gate.value();
+            // Still the same round: what was read of it belongs together, and its end is yet to open the gate.
+            let now = self.phase.load(SeqCst);
+            if now / ROUND == round && now % ROUND != IDLE && self.poison.get().is_none() {
+                gate.sleep(seen);
+                called_to_lead = !served;
+            }
         }
     }
 
-    /// Publishes a round, wakes those whom it served, and one of the others, who does the next round if nobody else has begun by then.
-    fn finish(&self, outcome: Result<u64, Error>) -> Result<MutexGuard<'_, State>, Error> {
-        let mut state = self.state();
-        state.syncing = false;
-        let durable = outcome?;
-        let durable = self.durable.fetch_max(durable, Ordering::AcqRel).max(durable);
-        let gate = (state.round % 2) as usize;
-        let asleep = state.asleep;
-        let mut woken = std::mem::take(&mut state.woken);
-        woken.extend(state.tasks.extract_if(.., |task| task.upto <= durable));
-        drop(state);
-        if asleep[gate] > 0 {
-            self.gates[gate].notify_all();
+    fn lead(&self, round: u64, sync: impl Fn() -> Result<u64, Error>) -> Result<(), Error> {
+        // Those whom the last round woke are about to bring more: they get the processor first. Nobody there, no call.
+        if self.gates.iter().any(Gate::has_sleepers) {
+            std::thread::yield_now();
         }
-        if asleep[1 - gate] > 0 {
-            self.gates[1 - gate].notify_one();
+        let outcome = sync();
+        let served = outcome.as_ref().map_or(0, |&durable| durable);
+        let durable = self.durable.fetch_max(served, SeqCst).max(served);
+        self.phase.store((round + 1) * ROUND, SeqCst);
+        self.gate(round).open();
+        if outcome.is_ok() {
+            self.gate(round + 1).open_for_one();
+        } else {
+            self.gate(round + 1).open();
         }
+        self.wake_tasks(durable);
+        outcome.map(drop)
+    }
+
+    /// Whoever was woken to lead and need not, because more became durable than was promised, lets another one look.
+    fn call_another(&self) {
+        if self.phase.load(SeqCst) % ROUND == IDLE {
+            self.gates.iter().for_each(Gate::open_for_one);
+        }
+    }
+
+    fn wake_tasks(&self, durable: u64) {
+        // A task that is being registered counted itself before it looks at what is durable.
+        if self.waiting_tasks.load(SeqCst) == 0 {
+            return;
+        }
+        let mut tasks = self.tasks();
+        let mut woken = std::mem::take(&mut tasks.woken);
+        woken.extend(tasks.waiting.extract_if(.., |task| task.upto <= durable));
+        drop(tasks);
+        self.waiting_tasks.fetch_sub(woken.len(), SeqCst);
         for task in woken.drain(..) {
             task.waker.wake();
         }
-        let mut state = self.state();
-        state.woken = woken;
-        Ok(state)
+        self.tasks().woken = woken;
     }
 
     /// Registers a task, in place of what it registered before; true when there is nothing to wait for.
     pub(crate) fn register(&self, upto: u64, waker: &Waker, waiter: &mut Option<WaiterId>) -> bool {
-        let mut state = self.state();
+        let mut tasks = self.tasks();
+        self.waiting_tasks.fetch_add(1, SeqCst);
         if self.durable() >= upto || self.poison.get().is_some() {
+            self.waiting_tasks.fetch_sub(1, SeqCst);
             return true;
         }
         if let Some(id) = *waiter
-            && let Some(known) = state.tasks.iter_mut().find(|task| task.id == id)
+            && let Some(known) = tasks.waiting.iter_mut().find(|task| task.id == id)
         {
+            self.waiting_tasks.fetch_sub(1, SeqCst);
             let earlier = std::mem::replace(&mut known.waker, waker.clone());
-            drop(state);
+            drop(tasks);
             // A waker may own its task, and the task a handle on this very log: it goes without the lock.
             drop(earlier);
             return false;
         }
-        state.tasks_ever += 1;
-        let id = WaiterId(state.tasks_ever);
+        tasks.ever += 1;
+        let id = WaiterId(tasks.ever);
         *waiter = Some(id);
-        state.tasks.push(Task { upto, id, waker: waker.clone() });
+        tasks.waiting.push(Task { upto, id, waker: waker.clone() });
         false
     }
 
     /// A task waits no more.
     pub(crate) fn forget(&self, id: WaiterId) {
-        let mut state = self.state();
-        let at = state.tasks.iter().position(|task| task.id == id);
-        let gone = at.map(|at| state.tasks.swap_remove(at));
-        drop(state);
+        let mut tasks = self.tasks();
+        let at = tasks.waiting.iter().position(|task| task.id == id);
+        let gone = at.map(|at| tasks.waiting.swap_remove(at));
+        drop(tasks);
+        self.waiting_tasks.fetch_sub(usize::from(gone.is_some()), SeqCst);
         // As above.
         drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    /// Rounds over a counter that stands for the staged bytes. A wake-up that is lost shows as a test that does not end.
+    #[test]
+    fn nobody_returns_early_and_nobody_is_forgotten() {
+        let (group, staged, leading) = (Group::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let sync = || {
+            assert!(!leading.swap(true, SeqCst), "two rounds at once");
+            let upto = staged.load(SeqCst);
+            group.promise(upto);
+            thread::yield_now();
+            // Now and then more is durable than was promised.
+            let durable = if upto % 7 == 0 { staged.load(SeqCst) } else { upto };
+            leading.store(false, SeqCst);
+            Ok(durable)
+        };
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    for _ in 0..3000 {
+                        let upto = staged.fetch_add(1, SeqCst) + 1;
+                        group.wait(upto, sync).unwrap();
+                        assert!(group.durable() >= upto);
+                    }
+                });
+            }
+        });
+        assert_eq!(group.durable(), 16 * 3000);
+        assert_eq!(group.phase.load(SeqCst) % ROUND, IDLE);
+    }
+
+    #[test]
+    fn a_failure_wakes_everybody_for_good() {
+        let (group, staged) = (Group::new(0), AtomicU64::new(0));
+        let sync = || {
+            group.promise(staged.load(SeqCst));
+            // The others sleep by now, or come later; both get the error.
+            while staged.load(SeqCst) < 8 {
+                thread::yield_now();
+            }
+            Err(group.poison("sync", io::Error::other("gone")))
+        };
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let upto = staged.fetch_add(1, SeqCst) + 1;
+                    assert!(matches!(group.wait(upto, sync), Err(Error::Poisoned { .. })));
+                });
+            }
+        });
+        assert!(group.check().is_err());
+        assert_eq!(group.durable(), 0);
     }
 }

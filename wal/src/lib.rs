@@ -59,6 +59,7 @@ pub mod disk;
 mod disk_real;
 mod error;
 mod format;
+mod gate;
 mod group;
 mod handle;
 mod map;

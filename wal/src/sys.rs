@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -38,6 +40,30 @@ pub(crate) fn write_back(file: &File, offset: u64, len: u64) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _ = (file.as_raw_fd(), offset, len);
     Ok(())
+}
+
+/// Sleeps while `word` is `seen`; returns at once if it is not, and perhaps for no reason.
+#[cfg(target_os = "linux")]
+pub(crate) fn futex_wait(word: &AtomicU32, seen: u32) {
+    // SAFETY: the word outlives the call, which only reads it; no timeout is given. Every outcome is a reason to look again.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            seen,
+            std::ptr::null::<libc::timespec>(),
+        );
+    }
+}
+
+/// Wakes up to `count` threads that sleep at `word`.
+#[cfg(target_os = "linux")]
+pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+    // SAFETY: the word outlives the call, which does not touch its value.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+    }
 }
 
 /// The room in the file system that holds `dir`.
