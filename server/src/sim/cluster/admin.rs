@@ -140,7 +140,9 @@ impl World {
     }
 
     /// Whether the cluster can go on without the machine `at` for good: of three voters two are left, they are a
-    /// majority, and only they can remove the third.
+    /// majority, and only they can remove the third. All of them must know for good that there are three: a change of
+    /// members takes effect where it is applied, so one that has not applied it would wait for a majority of the earlier
+    /// members, which the lost machine may have been needed for.
     pub(super) fn may_burn(&self, at: usize) -> bool {
         let members = self.truth.members();
         let votes = members.now().get(&self.nodes[at].id) == Some(&false);
@@ -151,6 +153,14 @@ impl World {
             && self.nobody_is_missing()
             && !surplus
             && !self.is_rotten()
+            && self.others_know_the_members(at)
+    }
+
+    fn others_know_the_members(&self, at: usize) -> bool {
+        let members = self.truth.members();
+        let others = self.nodes.iter().filter(|node| node.id != self.nodes[at].id);
+        let mut voters = others.filter(|node| members.now().get(&node.id) == Some(&false));
+        voters.all(|node| node.durable >= self.members_changed)
     }
 
     /// Whether some machine may be lost any time.
@@ -181,6 +191,7 @@ impl World {
         if std::mem::replace(&mut self.members_seen, self.truth.members().version) == self.members_seen {
             return;
         }
+        self.members_changed = self.truth.applied();
         let known: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
         let new: Vec<NodeId> =
             self.truth.members().now().keys().copied().filter(|id| !known.contains(id)).collect();

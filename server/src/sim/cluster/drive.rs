@@ -198,6 +198,7 @@ impl World {
         }
         let store = live.applier.store();
         let durable = if ahead { store.applied().index } else { store.durable_applied().index };
+        node.durable = store.durable_applied().index;
         let free = durable.saturating_sub(if ahead { 0 } else { keep });
         if duty == 3 && free > live.purged {
             live.purged = free;

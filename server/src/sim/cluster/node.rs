@@ -47,6 +47,8 @@ pub(super) struct Node {
     pub(super) retiring: bool,
     /// It is switched off, or burnt, for good.
     pub(super) gone: bool,
+    /// What the store had applied and synced when it was last looked at.
+    pub(super) durable: u64,
     /// A change of members that was applied, for a bug that applies it again.
     pub(super) last_change: Option<ConfChange>,
     /// The command applied last, for a bug that applies it again.
@@ -111,6 +113,7 @@ impl Node {
             away: false,
             retiring: false,
             gone: false,
+            durable: 0,
             last_change: None,
             last_command: None,
         }

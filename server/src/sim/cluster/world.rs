@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) leaving: BTreeSet<u64>,
     /// The version of the members that machines were last seen to.
     pub(super) members_seen: u64,
+    /// All entries up to here were applied somewhere when the members changed last.
+    pub(super) members_changed: u64,
     pub(super) healed: bool,
     pub(super) heal_by: u64,
     pub(super) trace: Trace,
@@ -146,6 +148,7 @@ impl World {
             ids: founders,
             leaving: BTreeSet::new(),
             members_seen: 0,
+            members_changed: 0,
             healed: false,
             heal_by: u64::MAX,
             trace: Trace::new(words),
