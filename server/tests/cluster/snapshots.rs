@@ -1,0 +1,95 @@
+//! Members far behind: the log they need is gone, they get a snapshot, whatever happens on the way.
+
+use std::time::Duration;
+
+use crate::harness::{http, programs};
+use crate::members::{Cluster, eventually, put};
+use crate::net::Mode;
+use crate::run::{Run, runtime};
+
+const FLAGS: &[&str] = &[
+    "--heartbeat-interval=50",
+    "--election-timeout=500",
+    "--snapshot-count=100",
+    "--snapshot-catchup-entries=50",
+];
+
+/// Writes large values at the member `at`: far more than what is kept of the log.
+async fn write_much(cluster: &Cluster, at: usize) {
+    let channel = cluster.members[at].channel();
+    let value = "y".repeat(10_000);
+    let writers = (0..8).map(|writer| {
+        let (channel, value) = (channel.clone(), value.clone());
+        tokio::spawn(async move {
+            for number in 0..60 {
+                let key = format!("x/{writer}/{number}");
+                // A leader that lost its office says so; the next one takes it.
+                while put(channel.clone(), &key, &value).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+}
+
+/// A number among a member's metrics.
+fn metric(port: u16, name: &str) -> f64 {
+    let (_, text) = http::request(port, "GET", "/metrics");
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit_once(' '));
+    values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+}
+
+/// Snapshots that followers have taken, by those who sent them.
+fn sent(cluster: &Cluster) -> f64 {
+    let up = cluster.members.iter().filter(|member| member.is_up());
+    up.map(|member| metric(member.client_port, "etcd_network_snapshot_send_success")).sum()
+}
+
+#[test]
+fn who_was_away_gets_a_snapshot_under_load() {
+    runtime().block_on(async {
+        let cluster = tokio::task::block_in_place(|| Cluster::found(programs::ketch(), 3, FLAGS));
+        let mut run = Run::new(cluster, 3);
+        run.load();
+        let mut tries = 0;
+        // The log is given up behind what is durable in the store, which is not after every so many puts.
+        while sent(&run.cluster) == 0.0 {
+            tries += 1;
+            assert!(tries < 10, "no snapshot in {tries} tries");
+            let via = run.cluster.leader().await;
+            let at = (via + 1) % 3;
+            run.cluster.members[at].kill();
+            write_much(&run.cluster, via).await;
+            // Killed again, and cut off, while the snapshot is on its way.
+            let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
+            run.cluster.net.set(from, to, Mode::Slow(Duration::from_millis(20)));
+            for _ in 0..2 {
+                tokio::task::block_in_place(|| run.cluster.spawn(at));
+                trouble(&mut run).await;
+                run.cluster.members[at].kill();
+            }
+            tokio::task::block_in_place(|| run.cluster.spawn(at));
+            trouble(&mut run).await;
+            run.cluster.net.set(from, to, Mode::Cut);
+            run.cluster.net.heal();
+            tokio::task::block_in_place(|| run.cluster.await_ready(at));
+            let channel = run.cluster.members[at].channel();
+            eventually("a put where the log was gone", async || {
+                put(channel.clone(), "x/back", "again").await
+            })
+            .await;
+        }
+        run.settle().await;
+        println!("{} snapshots sent in {tries} tries, {:?}", sent(&run.cluster), run.counts);
+        run.end();
+    });
+}
+
+/// The load goes on for a moment that is drawn.
+async fn trouble(run: &mut Run) {
+    let millis = run.random.between(200, 1000).unsigned_abs();
+    run.go_on(u64::MAX, Duration::from_millis(millis)).await;
+}
