@@ -21,6 +21,7 @@
 
 mod chaos;
 mod check;
+mod errors;
 mod growth;
 #[expect(dead_code, reason = "the other test binary uses all of it")]
 #[path = "../it/harness/mod.rs"]

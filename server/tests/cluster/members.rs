@@ -132,8 +132,8 @@ impl Cluster {
     pub(crate) fn draft(&mut self) -> Member {
         self.born += 1;
         let name = format!("m{}", self.born);
-        let (client_port, peer_port, front) = (ports::free(), ports::free(), ports::free());
-        self.net.proxy(front, peer_port);
+        let (client_port, peer_port) = (ports::free(), ports::free());
+        let front = self.net.proxy(peer_port);
         let data = self.dir.path().join(&name);
         let birth = ("existing", String::new());
         Member { name, data, client_port, peer_port, front, birth, process: None, paused: false }

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::harness::ports;
+
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -56,10 +58,13 @@ impl Net {
         Net { links: Arc::default(), runtime: Some(runtime) }
     }
 
-    /// Whoever connects to `front` talks to `back`.
-    pub(crate) fn proxy(&self, front: u16, back: u16) {
-        let listener = StdListener::bind(("127.0.0.1", front)).unwrap();
+    /// The port of a proxy: whoever connects to it talks to `back`.
+    pub(crate) fn proxy(&self, back: u16) -> u16 {
+        // Somebody else may be faster.
+        let listener = std::iter::repeat_with(|| StdListener::bind(("127.0.0.1", ports::free())));
+        let listener = listener.flatten().next().unwrap();
         listener.set_nonblocking(true).unwrap();
+        let front = listener.local_addr().unwrap().port();
         let links = Arc::clone(&self.links);
         self.runtime.as_ref().unwrap().spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
@@ -67,6 +72,7 @@ impl Net {
                 tokio::spawn(carry(Arc::clone(&links), caller, front, back));
             }
         });
+        front
     }
 
     /// What `from` says to `to`.
