@@ -272,8 +272,24 @@ impl Cluster {
             ("existing", format!("{},{}={}", self.initial_cluster(), member.name, member.peer_url()));
         self.members.push(member);
         let at = self.members.len() - 1;
-        tokio::task::block_in_place(|| self.start(at));
+        tokio::task::block_in_place(|| self.join(at));
         at
+    }
+
+    /// Starts a member that joins. The one it asks who is a member may not have heard of it yet: then it ends, as etcd's do,
+    /// and is started again.
+    fn join(&mut self, at: usize) {
+        let start = Instant::now();
+        loop {
+            self.spawn(at);
+            let process = self.members[at].process.as_mut().unwrap();
+            if process.await_line(READY) {
+                return;
+            }
+            let (status, log) = (process.wait(), process.log());
+            let too_early = log.contains("member count is unequal") && start.elapsed() < PATIENCE;
+            assert!(too_early, "{} ended with {status} before it was ready:\n{log}", self.members[at].name);
+        }
     }
 
     /// Asks the member at `via` to take `member` in; a lost answer is made up for by looking.
@@ -302,11 +318,13 @@ impl Cluster {
         .await;
     }
 
-    /// Removes a member; the process is the caller's to look after.
+    /// Removes a member; the process is the caller's to look after. The one at `via` is asked first, then the others: one that
+    /// removes itself may be gone before it answers.
     pub(crate) async fn remove(&self, via: usize, id: u64) {
-        let channel = self.members[via].channel();
+        let mut turn = (0..self.members.len()).cycle().skip(via);
         eventually("a member is removed", async || {
-            match ClusterClient::new(channel.clone()).member_remove(MemberRemoveRequest { id }).await {
+            let channel = self.members[turn.next().unwrap()].channel();
+            match ClusterClient::new(channel).member_remove(MemberRemoveRequest { id }).await {
                 Err(status) if status.message() == "etcdserver: member not found" => Ok(()),
                 told => told.map(drop),
             }
