@@ -80,20 +80,39 @@ impl World {
     /// Everything that is on its way to watchers arrives; they have seen all that happened.
     pub(super) fn settle_watchers(&mut self) -> Result<(), String> {
         let up = (0..self.nodes.len()).filter(|at| self.nodes[*at].live.is_some()).collect::<Vec<_>>();
-        let Watchers { truth, streams, connected, report } = &mut self.watchers;
-        for (number, stream) in streams.iter_mut().enumerate() {
-            let at = connected[number].unwrap_or(up[number % up.len().max(1)]);
-            let Some(live) = &self.nodes[at].live else { continue };
-            let store = live.applier.store();
-            stream.connect(store, report);
-            for _ in 0..100 {
-                while store.hub().step(100).map_err(|fault| fault.to_string())? == ketch_mvcc::Progress::More
-                {
-                }
-                stream.read(truth, store, &mut self.random, report)?;
+        for number in 0..self.watchers.streams.len() {
+            let first = self.watchers.connected[number].unwrap_or(up[number % up.len().max(1)]);
+            let mut at = first;
+            let mut others = up.iter().filter(|at| **at != first);
+            // Whoever finds that the disk of his member lies goes on at another one.
+            while !self.settle_stream(number, at)? {
+                self.stats.damage_found += 1;
+                self.watchers.streams[number].disconnect();
+                at = *others.next().ok_or("no member is left to watch at")?;
             }
-            stream.has_all(truth)?;
         }
         Ok(())
+    }
+
+    /// The same for one watcher at one member; false if that has noticed damage on its disk.
+    fn settle_stream(&mut self, number: usize, at: usize) -> Result<bool, String> {
+        let Watchers { truth, streams, report, .. } = &mut self.watchers;
+        let Some(live) = &self.nodes[at].live else { return Ok(true) };
+        let store = live.applier.store();
+        let stream = &mut streams[number];
+        stream.connect(store, report);
+        for _ in 0..100 {
+            loop {
+                match store.hub().step(100) {
+                    Ok(ketch_mvcc::Progress::More) => {}
+                    Ok(_) => break,
+                    Err(_) if self.nodes[at].rotten => return Ok(false),
+                    Err(fault) => return Err(fault.to_string()),
+                }
+            }
+            stream.read(truth, store, &mut self.random, report)?;
+        }
+        stream.has_all(truth)?;
+        Ok(true)
     }
 }
