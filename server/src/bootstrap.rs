@@ -2,23 +2,28 @@
 //!
 //! Everything here goes through the `Disk` seam, so the simulation starts members the same way.
 
-use std::fmt;
+mod error;
+mod force;
+mod log;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ketch_mvcc::Store;
-use ketch_raft::{Config, Fault, HardState, Index, Node, SnapshotMeta};
-use ketch_wal::{Batch, Disk, Position, Recovery, Wal};
+use ketch_raft::{Config, Node, SnapshotMeta};
+use ketch_wal::{Disk, Position, Recovery, Wal};
+
+pub use error::StartError;
+pub(crate) use log::found;
 
 use crate::apply::core::ApplyCore;
-use crate::cluster::{Context, Member};
+use crate::cluster::Member;
 use crate::consensus::core::ConsensusCore;
 use crate::consensus::persist::LogWriter;
-use crate::consensus::record::{self, LogRecord};
 use crate::consensus::storage::LogStorage;
 use crate::datadir::{DataDir, DataDirError, Identity};
-use crate::staging::{RollForwardError, Staging};
+use crate::staging::Staging;
+use log::FoundLog;
 
 /// How many bytes of commands may wait to be committed before further ones are refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
@@ -66,6 +71,8 @@ pub struct CoreOptions {
     pub seed: u64,
     /// Do not sync (`--unsafe-no-fsync`).
     pub unsafe_no_sync: bool,
+    /// The member goes on as the only one of its cluster (`--force-new-cluster`); a new directory takes no notice.
+    pub force_new_cluster: bool,
     /// Where the raft log is kept (`--wal-dir`), if not in the data directory.
     pub log_dir: Option<PathBuf>,
     /// Size of the raft log's segments in bytes.
@@ -98,90 +105,6 @@ pub struct Opened {
     pub dir: DataDir,
 }
 
-/// Why a member cannot start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The data directory.
-    DataDir(DataDirError),
-    /// The flags that a new cluster needs.
-    Founding(String),
-    /// The raft log does not open.
-    Log(ketch_wal::OpenError),
-    /// The raft log failed.
-    LogWrite(ketch_wal::Error),
-    /// A record of the raft log is not readable.
-    Record {
-        /// Where it is.
-        position: Position,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The store does not open.
-    Store(ketch_mvcc::OpenError),
-    /// What the store's tables hold does not decode.
-    Tables(String),
-    /// The raft log ends before what the store has applied, or begins after it: entries that were
-    /// acknowledged are missing.
-    Missing {
-        /// What the store has applied.
-        applied: u64,
-        /// The first entry of the log, 0 if it has none.
-        first: u64,
-        /// The last entry of the log.
-        last: u64,
-    },
-    /// The log and the store tell different histories.
-    Diverged {
-        /// What the store has applied.
-        applied: u64,
-        /// The term of that entry as the store knows it.
-        store: u64,
-        /// The term of that entry in the log.
-        log: u64,
-    },
-    /// The log begins after a snapshot that is not there.
-    Snapshot(RollForwardError),
-    /// Raft refuses its state.
-    Raft(Fault),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DataDir(error) => error.fmt(f),
-            Self::Founding(why) => f.write_str(why),
-            Self::Log(error) => write!(f, "the raft log does not open: {error}"),
-            Self::LogWrite(error) => write!(f, "the raft log failed: {error}"),
-            Self::Record { position, why } => write!(f, "the raft log is not readable at {position}: {why}"),
-            Self::Store(error) => write!(f, "the store does not open: {error}"),
-            Self::Tables(why) => write!(f, "the store is not readable: {why}"),
-            Self::Missing { applied, first, last } => write!(
-                f,
-                "the raft log (entries {first} to {last}) does not reach what the store has applied ({applied}): \
-                 entries that were acknowledged are missing, the member must not serve"
-            ),
-            Self::Diverged { applied, store, log } => write!(
-                f,
-                "the raft log and the store are not of one history: the store applied entry {applied} of term \
-                 {store}, the log has it in term {log}"
-            ),
-            Self::Snapshot(error) => write!(
-                f,
-                "the raft log begins after a snapshot that is not there ({error}): the member must not serve"
-            ),
-            Self::Raft(fault) => write!(f, "raft refuses to start: {fault}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<DataDirError> for StartError {
-    fn from(error: DataDirError) -> Self {
-        Self::DataDir(error)
-    }
-}
-
 /// Opens the member in the directory `path`; `first` is asked only if it is new.
 ///
 /// # Errors
@@ -211,7 +134,7 @@ pub fn open(
             First::New(founding) => found(&wal, founding)?,
             First::Join(founding) => {
                 dir.set_peers(&**disk, &founding.members)?;
-                join(&wal)?;
+                log::join(&wal)?;
             }
         }
         identity
@@ -219,11 +142,18 @@ pub fn open(
         let missing = || DataDirError::Damaged(path.join("identity"), "it is missing".into());
         dir.identity(&**disk)?.ok_or_else(missing)?
     };
-    let found = read_log(&wal, store.applied().index)?;
+    let mut found = log::read(&wal, store.applied().index)?;
     let store = roll_forward(&staging, store, found.snapshot.as_ref())?;
     let applier = ApplyCore::new(identity.member_id, store).map_err(StartError::Tables)?;
-    let storage = recover(found, &applier)?;
-    let peers = if applier.cluster().members.is_empty() { dir.peers(&**disk)? } else { Vec::new() };
+    check(&found, &applier)?;
+    let mut peers = if applier.cluster().members.is_empty() { dir.peers(&**disk)? } else { Vec::new() };
+    if options.force_new_cluster && !new {
+        if force::stand_alone(&wal, &found, identity.member_id, &applier, &peers)? {
+            found = log::read(&wal, applier.store().applied().index)?;
+        }
+        peers.clear();
+    }
+    let storage = recover(found, &applier);
     let state = storage.hard_state();
     let boot = dir.next_boot(&**disk)?;
     let node = start_raft(identity, boot, storage, &applier, options)?;
@@ -255,39 +185,6 @@ fn open_log(
     Ok((opened.wal, opened.recovery))
 }
 
-/// Writes the entries that configure a new cluster, as one durable batch.
-pub(crate) fn found(wal: &Wal, founding: &Founding) -> Result<(), StartError> {
-    let peers: Vec<_> = founding
-        .members
-        .iter()
-        .map(|member| {
-            let context = Context::of(member.clone());
-            (member.id, Bytes::from(context.to_json()))
-        })
-        .collect();
-    let (hard_state, entries) = ketch_raft::bootstrap(&peers);
-    let mut batch = Batch::new();
-    entries.iter().for_each(|entry| record::push_entry(&mut batch, entry));
-    record::push_hard_state(&mut batch, &hard_state);
-    wal.commit(&mut batch).map(|_| ()).map_err(StartError::LogWrite)
-}
-
-/// A member that joins begins with nothing: its log says that and no more, so that a log that was lost is told from it.
-fn join(wal: &Wal) -> Result<(), StartError> {
-    let mut batch = Batch::new();
-    record::push_hard_state(&mut batch, &HardState::default());
-    wal.commit(&mut batch).map(|_| ()).map_err(StartError::LogWrite)
-}
-
-/// What the log holds.
-struct FoundLog {
-    storage: LogStorage,
-    /// The last hard state; there is none in a log that was lost.
-    hard_state: Option<HardState>,
-    /// The last snapshot that took the log's place.
-    snapshot: Option<SnapshotMeta>,
-}
-
 /// The store that the log goes on from: what was staged, if the log has begun anew after it and the store has not.
 fn roll_forward(
     staging: &Staging,
@@ -305,66 +202,29 @@ fn roll_forward(
 }
 
 /// Checks the log against what the store has applied.
-fn recover(found: FoundLog, applier: &ApplyCore) -> Result<LogStorage, StartError> {
+fn check(found: &FoundLog, applier: &ApplyCore) -> Result<(), StartError> {
     let applied = applier.store().applied();
-    let FoundLog { mut storage, hard_state, .. } = found;
-    let (first, last) =
-        (ketch_raft::Storage::first_index(&storage), ketch_raft::Storage::last_index(&storage));
-    let Some(mut state) = hard_state.filter(|_| last >= applied.index && first <= applied.index + 1) else {
+    let storage = &found.storage;
+    let (first, last) = (ketch_raft::Storage::first_index(storage), ketch_raft::Storage::last_index(storage));
+    if found.hard_state.is_none() || last < applied.index || first > applied.index + 1 {
         return Err(StartError::Missing { applied: applied.index, first, last });
-    };
-    let term = ketch_raft::Storage::term(&storage, applied.index).unwrap_or_default();
+    }
+    let term = ketch_raft::Storage::term(storage, applied.index).unwrap_or_default();
     if applied.index > 0 && term != applied.term {
         return Err(StartError::Diverged { applied: applied.index, store: applied.term, log: term });
     }
+    Ok(())
+}
+
+/// What raft begins with: a log that was found to fit the store.
+fn recover(found: FoundLog, applier: &ApplyCore) -> LogStorage {
+    let applied = applier.store().applied();
+    let FoundLog { mut storage, hard_state, .. } = found;
+    let mut state = hard_state.unwrap_or_default();
     state.commit = state.commit.max(applied.index);
     storage.set_hard_state(state);
     storage.set_applied(applied.index);
     storage.set_conf_state(applier.cluster().conf_state.clone());
-    Ok(storage)
-}
-
-/// The entries and the last hard state of the log, in its order; memory keeps what lies above `applied`.
-fn read_log(wal: &Wal, applied: Index) -> Result<FoundLog, StartError> {
-    let mut storage: Option<LogStorage> = None;
-    let (mut hard_state, mut snapshot) = (None, None);
-    for found in wal.iter(Position::START) {
-        let found = found.map_err(StartError::LogWrite)?;
-        let unreadable = |why: String| StartError::Record { position: found.position, why };
-        match record::decode(found.kind, &found.data).map_err(|error| unreadable(error.to_string()))? {
-            LogRecord::HardState(state) => hard_state = Some(state),
-            LogRecord::Snapshot(meta) => {
-                storage = Some(LogStorage::new((meta.index, meta.term)));
-                snapshot = Some(meta);
-            }
-            LogRecord::Entry(entry) => match &mut storage {
-                // The log begins with what a later leader replaced: its order is the truth. Nothing below is needed, the
-                // log was purged up to here because all of it is applied.
-                Some(storage) if entry.index <= storage.before().0 => {
-                    *storage = first_entry(entry, found.position);
-                }
-                Some(storage) => {
-                    storage.set_applied(applied.min(entry.index));
-                    storage.append(vec![entry], &[found.position]).map_err(|index| {
-                        unreadable(format!("entry {index} does not follow its predecessor"))
-                    })?;
-                }
-                None => storage = Some(first_entry(entry, found.position)),
-            },
-        }
-    }
-    let storage = storage.unwrap_or_else(|| LogStorage::new((0, 0)));
-    Ok(FoundLog { storage, hard_state, snapshot })
-}
-
-/// The log's first entry: in a log that was purged it only tells index and term of the base.
-fn first_entry(entry: ketch_raft::Entry, position: Position) -> LogStorage {
-    if entry.index > 1 {
-        return LogStorage::new((entry.index, entry.term));
-    }
-    let mut storage = LogStorage::new((0, 0));
-    // The first index follows (0, 0): there is no gap to refuse.
-    let _fits = storage.append(vec![entry], &[position]);
     storage
 }
 
@@ -389,27 +249,4 @@ fn start_raft(
         ..Config::default()
     };
     Node::new(config, storage).map_err(StartError::Raft)
-}
-
-#[cfg(test)]
-mod tests {
-    use ketch_raft::{Entry, Storage as _};
-    use ketch_wal::SimDisk;
-
-    use super::*;
-
-    #[test]
-    fn a_log_may_begin_with_what_was_replaced_later() {
-        let disk: Arc<dyn Disk> = SimDisk::new(1);
-        let wal = Wal::open(disk, Path::new("/log"), ketch_wal::Options::default()).unwrap().wal;
-        let mut batch = Batch::new();
-        // What is kept of a purged log: entry 10 of term 1 was replaced from 7 on by the leader of term 2.
-        for (term, index) in [(1, 10), (2, 7), (2, 8), (2, 9), (2, 10), (2, 11)] {
-            record::push_entry(&mut batch, &Entry::normal(term, index, Bytes::new()));
-        }
-        wal.commit(&mut batch).unwrap();
-        let storage = read_log(&wal, 8).unwrap().storage;
-        assert_eq!((storage.first_index(), storage.last_index()), (8, 11));
-        assert!([7, 8, 10, 11].iter().all(|&index| storage.term(index) == Ok(2)));
-    }
 }

@@ -225,6 +225,7 @@ mod tests {
             pre_vote: true,
             seed: 1,
             unsafe_no_sync: false,
+            force_new_cluster: false,
             log_dir: None,
             log_segment_bytes: 64 << 10,
             store: ketch_mvcc::Options::default(),

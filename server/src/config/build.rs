@@ -65,6 +65,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         compact_hash_check_time: features::is_on(gates, features::COMPACT_HASH_CHECK)
             .then(|| duration("compact-hash-check-time")),
         unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
+        force_new_cluster: settings.boolean("force-new-cluster"),
         cors: settings.strings("cors").to_vec(),
         host_whitelist: settings.strings("host-whitelist").to_vec(),
         log: log::read(settings)?,

@@ -131,6 +131,8 @@ pub struct Config {
     pub compact_hash_check_time: Option<Duration>,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
+    /// `--force-new-cluster`: go on as the only member of the cluster.
+    pub force_new_cluster: bool,
     /// `--cors`: origins that browsers may call from; contains `*` by default.
     pub cors: Vec<String>,
     /// `--host-whitelist`: `Host` names that plain HTTP requests may carry; empty or `*` means all.

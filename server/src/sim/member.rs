@@ -54,6 +54,7 @@ impl Member {
             pre_vote: true,
             seed: random.next(),
             unsafe_no_sync: false,
+            force_new_cluster: false,
             log_dir: None,
             log_segment_bytes: SEGMENT_BYTES,
             store: ketch_mvcc::Options {

@@ -27,6 +27,7 @@ pub(super) fn open(config: &Config, remote: Result<Remote, String>) -> Result<Op
         pre_vote: config.pre_vote,
         seed: u64::from(std::process::id()),
         unsafe_no_sync: config.unsafe_no_fsync,
+        force_new_cluster: config.force_new_cluster,
         log_dir: config.wal_dir.clone(),
         log_segment_bytes: LOG_SEGMENT_BYTES,
         store: store_options(config),

@@ -11,6 +11,7 @@ use ketch_proto::rpc_error::RpcError;
 use ketch_proto::tonic::transport::Channel;
 use ketch_proto::tonic::{Request, Status};
 
+use crate::both::at_both;
 use crate::harness::programs;
 use crate::members::{Cluster, eventually, put, status};
 use crate::net::Mode;
@@ -20,23 +21,6 @@ const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
 
 /// So often is tried what a busy machine may do otherwise: an election that comes too late, say.
 const TRIES: u32 = 6;
-
-/// Runs a story at etcd, where it is there, and at ketch.
-fn at_both(test: &str, story: impl AsyncFn(&str, Cluster) + Sync) {
-    let etcd = programs::real_etcd(test).map(|dir| ("etcd", dir.join("etcd")));
-    let programs = etcd.into_iter().chain([("ketch", programs::ketch())]);
-    std::thread::scope(|scope| {
-        for (name, program) in programs {
-            let story = &story;
-            scope.spawn(move || {
-                runtime().block_on(async {
-                    let cluster = tokio::task::block_in_place(|| Cluster::found(program, 3, FLAGS));
-                    story(name, cluster).await;
-                });
-            });
-        }
-    });
-}
 
 fn is<T>(who: &str, told: Result<T, Status>, error: RpcError) {
     assert!(says(who, &told, error), "{who}");
@@ -76,7 +60,7 @@ async fn knows_no_leader(channel: &Channel) {
 
 #[test]
 fn followers_do_not_move_the_leader_and_learners_do_little() {
-    at_both("followers_do_not_move_the_leader_and_learners_do_little", async |who, mut cluster| {
+    at_both(FLAGS, "followers_do_not_move_the_leader_and_learners_do_little", async |who, mut cluster| {
         let via = cluster.leader().await;
         let other = cluster.members[(via + 1) % 3].channel();
         let target_id = cluster.id((via + 2) % 3).await;
@@ -95,6 +79,7 @@ fn followers_do_not_move_the_leader_and_learners_do_little() {
 #[test]
 fn an_unhealthy_cluster_takes_no_voter_and_a_lone_member_knows_no_leader() {
     at_both(
+        FLAGS,
         "an_unhealthy_cluster_takes_no_voter_and_a_lone_member_knows_no_leader",
         async |who, mut cluster| {
             let via = cluster.leader().await;
@@ -113,7 +98,7 @@ fn an_unhealthy_cluster_takes_no_voter_and_a_lone_member_knows_no_leader() {
 
 #[test]
 fn a_put_at_a_leader_that_fails_says_so() {
-    at_both("a_put_at_a_leader_that_fails_says_so", async |who, mut cluster| {
+    at_both(FLAGS, "a_put_at_a_leader_that_fails_says_so", async |who, mut cluster| {
         for round in 1.. {
             let at = cluster.leader().await;
             let followers = [1, 2].map(|step| cluster.members[(at + step) % 3].channel());
@@ -144,7 +129,7 @@ fn a_put_at_a_leader_that_fails_says_so() {
 
 #[test]
 fn a_put_that_cannot_reach_the_leader_says_so() {
-    at_both("a_put_that_cannot_reach_the_leader_says_so", async |who, cluster| {
+    at_both(FLAGS, "a_put_that_cannot_reach_the_leader_says_so", async |who, cluster| {
         for round in 1.. {
             let at = cluster.leader().await;
             let follower = &cluster.members[(at + 1) % 3];
@@ -164,20 +149,24 @@ fn a_put_that_cannot_reach_the_leader_says_so() {
 
 #[test]
 fn a_read_whose_leader_changes_is_told_by_etcd_and_served_by_ketch() {
-    at_both("a_read_whose_leader_changes_is_told_by_etcd_and_served_by_ketch", async |who, cluster| {
-        for round in 1.. {
-            let told = read_across_an_election(&cluster).await;
-            let right = match who {
-                "etcd" => says(who, &told, RpcError::LeaderChanged),
-                // The next leader is asked; what it says is as good.
-                _ => told.is_ok(),
-            };
-            if right {
-                break;
+    at_both(
+        FLAGS,
+        "a_read_whose_leader_changes_is_told_by_etcd_and_served_by_ketch",
+        async |who, cluster| {
+            for round in 1.. {
+                let told = read_across_an_election(&cluster).await;
+                let right = match who {
+                    "etcd" => says(who, &told, RpcError::LeaderChanged),
+                    // The next leader is asked; what it says is as good.
+                    _ => told.is_ok(),
+                };
+                if right {
+                    break;
+                }
+                assert!(round < TRIES, "{who}: {told:?}");
             }
-            assert!(round < TRIES, "{who}: {told:?}");
-        }
-    });
+        },
+    );
 }
 
 /// A linearizable read at a leader that is cut off, until the others have another one and it hears of that.

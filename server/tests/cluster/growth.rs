@@ -10,7 +10,7 @@ use crate::run::{Run, runtime};
 const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
 
 /// What a member that was removed says last.
-const REMOVED: &str = "the member has been permanently removed from the cluster";
+pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster";
 
 /// Something happens before each step.
 const SOME: (u64, Duration) = (100, Duration::from_secs(20));
@@ -58,7 +58,7 @@ fn one_grows_to_five_and_shrinks_back_under_load() {
 }
 
 /// A member that was removed ends by itself.
-fn stops_and_says_why(gone: &mut crate::members::Member) {
+pub(crate) fn stops_and_says_why(gone: &mut crate::members::Member) {
     let process = gone.process.as_mut().unwrap();
     let status = tokio::task::block_in_place(|| process.wait());
     let log = process.log();

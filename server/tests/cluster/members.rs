@@ -37,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) birth: (&'static str, String),
     pub(crate) process: Option<Process>,
     pub(crate) paused: bool,
+    /// Flags of its own; they come last.
+    pub(crate) extra: Vec<&'static str>,
 }
 
 impl Member {
@@ -136,7 +138,8 @@ impl Cluster {
         let front = self.net.proxy(peer_port);
         let data = self.dir.path().join(&name);
         let birth = ("existing", String::new());
-        Member { name, data, client_port, peer_port, front, birth, process: None, paused: false }
+        let extra = Vec::new();
+        Member { name, data, client_port, peer_port, front, birth, process: None, paused: false, extra }
     }
 
     /// What `--initial-cluster` says of all that are members now.
@@ -155,7 +158,8 @@ impl Cluster {
             .args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", member.peer_port)])
             .args(["--initial-advertise-peer-urls", &member.peer_url()])
             .args(["--initial-cluster-state", member.birth.0, "--initial-cluster", &member.birth.1])
-            .args(&self.flags);
+            .args(&self.flags)
+            .args(&member.extra);
         command
     }
 

@@ -184,7 +184,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Unsafe,
-        Status::NotYet,
+        Status::Differs("nothing of the log is dropped, and a learner becomes a voter: ADR 0523"),
         "force-new-cluster",
         Kind::Bool,
         "false",

@@ -72,7 +72,7 @@ impl Stopped {
 }
 
 /// etcd's words.
-const REMOVED: &str = "the member has been permanently removed from the cluster";
+pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster";
 
 /// The driver of one member: its three stations and those who wait for them.
 pub struct Driver {

@@ -89,6 +89,7 @@ fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: P
         pre_vote: true,
         seed: id,
         unsafe_no_sync: false,
+        force_new_cluster: false,
         log_dir: None,
         log_segment_bytes: 64 << 10,
         store: ketch_mvcc::Options::default(),

@@ -224,6 +224,7 @@ fn core_options(seed: u64, options: &Options) -> CoreOptions {
         pre_vote: true,
         seed,
         unsafe_no_sync: options.planted == Some(Bug::AckBeforePersist),
+        force_new_cluster: false,
         log_dir: None,
         log_segment_bytes: options.segment_bytes,
         store: ketch_mvcc::Options {

@@ -188,6 +188,7 @@ fn a_crash_leaves_nothing_a_refusal_or_a_whole_member() {
                 pre_vote: true,
                 seed: 1,
                 unsafe_no_sync: false,
+                force_new_cluster: false,
                 log_dir: None,
                 log_segment_bytes: 64 << 10,
                 store: small(),
