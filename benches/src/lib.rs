@@ -2,6 +2,7 @@
 //!
 //! * [`load`]: drives any etcd endpoint and measures rate and latency; the binary `ketch-load` is its face.
 //! * [`versus`]: runs servers one after the other on the same machine and compares; the binary `versus`.
+//! * [`cluster`]: three members of each program: loads, a killed leader, a new member; the binary `cluster`.
 //! * [`mixes`]: watchers, stalls, lists, idle connections; the binary `mixes`.
 //! * [`restart`]: how long a server needs to be ready again; the binary `restart`.
 //! * [`programs`]: which servers are compared, and where their data goes.
@@ -10,6 +11,7 @@
 //! * [`args`]: the command lines of the binaries.
 
 pub mod args;
+pub mod cluster;
 pub mod load;
 pub mod mixes;
 pub mod programs;

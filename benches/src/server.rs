@@ -105,47 +105,102 @@ impl Drop for Server {
     }
 }
 
-fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-fn url(port: u16) -> String {
+pub(crate) fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
 /// Starts the process and waits until it is ready.
 fn spawn(program: &Program, dir: &Path, [client, peer]: [u16; 2]) -> io::Result<Child> {
-    let (client, peer) = (url(client), url(peer));
+    let cluster = format!("bench={}", url(peer));
+    let spot = Spot { name: "bench", client, peer, cluster: &cluster, joins: false };
+    launch(program, dir, &spot)?.await_ready()
+}
+
+/// A member's place in its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its loopback port for clients.
+    pub client: u16,
+    /// Its loopback port for peers.
+    pub peer: u16,
+    /// All members as `--initial-cluster` names them.
+    pub cluster: &'a str,
+    /// It joins a cluster that exists.
+    pub joins: bool,
+}
+
+/// A process that was started and may not be ready yet. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Starting {
+    child: Option<Child>,
+    name: String,
+    is_ready: mpsc::Receiver<()>,
+    tail: Tail,
+}
+
+/// A log's last lines.
+type Tail = Arc<Mutex<VecDeque<String>>>;
+
+/// Starts `program` with its data in `dir`.
+///
+/// # Errors
+///
+/// It cannot be run.
+pub fn launch(program: &Program, dir: &Path, spot: &Spot<'_>) -> io::Result<Starting> {
+    let (client, peer) = (url(spot.client), url(spot.peer));
     let mut child = Command::new(&program.path)
-        .args(["--name", "bench", "--log-level", "info"])
+        .args(["--name", spot.name, "--log-level", "info"])
         .args([OsStr::new("--data-dir"), dir.join("data").as_os_str()])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("bench={peer}")])
+        .args(["--initial-cluster", spot.cluster])
+        .args(["--initial-cluster-state", if spot.joins { "existing" } else { "new" }])
         .args(&program.flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
-    let ready = match child.stderr.take() {
-        Some(log) => await_ready(log, &program.name),
-        None => Err(io::Error::other("no log to read")),
-    };
-    match ready {
-        Ok(()) => Ok(child),
-        Err(error) => {
-            end(&mut child);
-            Err(error)
-        }
+    let log = child.stderr.take().ok_or_else(|| io::Error::other("no log to read"))?;
+    let (is_ready, tail) = follow(log);
+    Ok(Starting { child: Some(child), name: program.name.clone(), is_ready, tail })
+}
+
+impl Starting {
+    /// Waits for the ready line.
+    ///
+    /// # Errors
+    ///
+    /// It does not come in time, or the process ends; the text has its last log lines.
+    pub fn await_ready(mut self) -> io::Result<Child> {
+        let problem = match self.is_ready.recv_timeout(START_MAX) {
+            Ok(()) => return self.child.take().ok_or_else(|| io::Error::other("no process")),
+            Err(RecvTimeoutError::Timeout) => "is not ready in time",
+            Err(RecvTimeoutError::Disconnected) => "ended before it was ready",
+        };
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = tail.iter().map(String::as_str).collect();
+        Err(io::Error::other(format!("{} {problem}; its last log lines:\n{}", self.name, lines.join("\n"))))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.child.iter_mut().for_each(end);
     }
 }
 
 /// Reads the log on a thread of its own, which goes on draining it for the life of the process.
-fn await_ready(log: impl io::Read + Send + 'static, name: &str) -> io::Result<()> {
+fn follow(log: impl io::Read + Send + 'static) -> (mpsc::Receiver<()>, Tail) {
     let (ready, is_ready) = mpsc::channel();
-    let tail = Arc::new(Mutex::new(VecDeque::new()));
+    let tail = Tail::default();
     let kept = tail.clone();
     thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
@@ -159,18 +214,11 @@ fn await_ready(log: impl io::Read + Send + 'static, name: &str) -> io::Result<()
             }
         }
     });
-    let problem = match is_ready.recv_timeout(START_MAX) {
-        Ok(()) => return Ok(()),
-        Err(RecvTimeoutError::Timeout) => "is not ready in time",
-        Err(RecvTimeoutError::Disconnected) => "ended before it was ready",
-    };
-    let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-    let lines: Vec<&str> = tail.iter().map(String::as_str).collect();
-    Err(io::Error::other(format!("{name} {problem}; its last log lines:\n{}", lines.join("\n"))))
+    (is_ready, tail)
 }
 
 /// Ports that were free a moment ago.
-fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     // All are held until the last is known, so that they differ.
     let held: Vec<TcpListener> =
         (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;

@@ -14,4 +14,4 @@ mod run;
 
 pub use plan::{Length, Operation, Plan};
 pub use report::{Latency, Report};
-pub use run::run;
+pub use run::{run, run_until};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ketch_proto::etcdserverpb::kv_client::KvClient;
@@ -24,6 +24,7 @@ struct Schedule {
     length: Length,
     start: Instant,
     interval: Option<Duration>,
+    stop: Arc<AtomicBool>,
 }
 
 /// What one client saw.
@@ -48,6 +49,19 @@ pub(super) const SAMPLE_NS: u64 = 100;
 ///
 /// Dropping the future ends all clients; requests under way may still be executed by the server.
 pub async fn run(plan: &Plan) -> io::Result<Report> {
+    run_until(plan, Arc::default()).await
+}
+
+/// As [`run`], but no new request leaves once `stop` is set.
+///
+/// # Errors
+///
+/// As [`run`].
+///
+/// # Cancel safety
+///
+/// As [`run`].
+pub async fn run_until(plan: &Plan, stop: Arc<AtomicBool>) -> io::Result<Report> {
     let plan = Arc::new(plan.clone());
     let channels = connect(&plan).await?;
     let schedule = Arc::new(Schedule {
@@ -55,6 +69,7 @@ pub async fn run(plan: &Plan) -> io::Result<Report> {
         length: plan.length,
         start: Instant::now(),
         interval: plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate.max(0.001))),
+        stop,
     });
     let mut clients = JoinSet::new();
     for number in 0..plan.clients {
@@ -108,6 +123,9 @@ async fn client(plan: Arc<Plan>, schedule: Arc<Schedule>, channel: Channel, numb
 impl Schedule {
     /// The next request's number, unless it is time to stop.
     fn draw(&self) -> Option<u64> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let go_on = match self.length {
             Length::Requests(total) => ticket < total,

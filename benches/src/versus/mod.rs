@@ -3,7 +3,7 @@
 //!
 //! The order changes from round to round, so that a machine that slows down or speeds up favours nobody.
 
-mod table;
+pub(crate) mod table;
 
 use std::io;
 use std::path::Path;
@@ -39,12 +39,12 @@ impl Case {
     }
 
     /// Connections: clients of one program share one; so many programs are rare.
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.clients.div_ceil(16).min(64)
     }
 
     /// Enough requests for a steady figure: a lone client is slow, a list is dear.
-    fn requests(&self, scale: f64) -> u64 {
+    pub(crate) fn requests(&self, scale: f64) -> u64 {
         let requests: f64 = match (self.operation, self.clients) {
             (Operation::Range | Operation::Count, _) => 2_000.0,
             (_, 1..4) => 5_000.0,

@@ -70,7 +70,7 @@ fn medians(outcomes: &[Outcome], program: usize, case: usize) -> Vec<f64> {
 }
 
 /// The middle value; of an even number, the mean of the two in the middle; NaN of none.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.as_slice() {
