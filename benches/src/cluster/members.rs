@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ketch_proto::etcdserverpb::cluster_client::ClusterClient;
 use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::{MemberAddRequest, StatusRequest, StatusResponse};
+use ketch_proto::tonic::Response;
 use ketch_proto::tonic::transport::Endpoint;
 use tempfile::TempDir;
 
@@ -80,9 +81,7 @@ impl Members {
         let endpoint = endpoint.timeout(Duration::from_secs(2));
         let channel = endpoint.connect().await.map_err(io::Error::other)?;
         let answer = MaintenanceClient::new(channel).status(StatusRequest {}).await;
-        answer
-            .map(|answer| answer.into_inner())
-            .map_err(|status| io::Error::other(status.message().to_owned()))
+        answer.map(Response::into_inner).map_err(|status| io::Error::other(status.message().to_owned()))
     }
 
     /// The place of the leader that all living members agree on.
