@@ -31,6 +31,7 @@ pub struct Shared {
     applied: AtomicU64,
     leader_changes: AtomicU64,
     is_learner: AtomicBool,
+    alone: AtomicBool,
     used_bytes: AtomicU64,
     disk_is_short: AtomicBool,
     /// Held while this member raises an alarm: of many requests that find the store full, one does.
@@ -58,6 +59,7 @@ impl Shared {
             applied: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
             used_bytes: AtomicU64::new(0),
             disk_is_short: AtomicBool::new(false),
             raising_alarm: tokio::sync::Mutex::default(),
@@ -70,6 +72,9 @@ impl Shared {
 
     /// Publishes raft's standing.
     pub fn set_standing(&self, standing: Standing) {
+        if !standing.alone {
+            self.alone.store(false, Ordering::SeqCst);
+        }
         self.term.store(standing.term, Ordering::Relaxed);
         if self.leader.swap(standing.leader, Ordering::Relaxed) != standing.leader {
             let now = clock::now();
@@ -79,9 +84,13 @@ impl Shared {
             drop(known);
             self.leader_changed.send_replace(standing.leader);
         }
-        self.commit.store(standing.commit, Ordering::Relaxed);
+        self.commit.store(standing.commit, Ordering::Release);
         self.leader_changes.store(standing.leader_changes, Ordering::Relaxed);
         self.is_learner.store(standing.is_learner, Ordering::Relaxed);
+        // Whoever sees it sees what is committed too.
+        if standing.alone {
+            self.alone.store(true, Ordering::Release);
+        }
     }
 
     /// Publishes how far the store has come. Everything up to `index` can be read from [`Self::reader`].
@@ -114,7 +123,21 @@ impl Shared {
             commit: self.commit.load(Ordering::Relaxed),
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
             is_learner: self.is_learner.load(Ordering::Relaxed),
+            alone: self.alone.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether this member leads alone; see [`Standing::alone`].
+    #[must_use]
+    pub fn leads_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
+    /// Whether the published store holds all that is committed anywhere: a read needs to ask nobody. True only where one
+    /// member decides alone; it publishes that it no longer does before anybody else can commit.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.leads_alone() && self.commit.load(Ordering::Acquire) <= self.applied()
     }
 
     /// Who leads, and since when.

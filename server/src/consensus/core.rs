@@ -163,6 +163,9 @@ pub struct Standing {
     pub commit: Index,
     /// Whether this member is a learner.
     pub is_learner: bool,
+    /// Whether this member leads, is the only voter and has committed an entry of its term: nothing can be committed
+    /// anywhere that is not committed here.
+    pub alone: bool,
     /// How often the leader changed since the start.
     pub leader_changes: u64,
 }
@@ -481,7 +484,11 @@ impl ConsensusCore {
     fn note_standing(&mut self) {
         let (soft, hard) = (self.node.soft_state(), self.node.hard_state());
         let changed = soft.leader != self.standing.leader && soft.leader != 0;
+        let alone = soft.role == Role::Leader && self.members.voters == [self.id] && !self.members.is_joint();
+        let before = self.standing.alone && self.standing.term == hard.term;
+        let alone = alone && (before || self.node.storage().term(hard.commit) == Ok(hard.term));
         self.standing = Standing {
+            alone,
             term: hard.term,
             leader: soft.leader,
             commit: hard.commit,

@@ -13,6 +13,7 @@
 //! | thread | consensus | log | applier |
 //! | --- | --- | --- | --- |
 //! | a caller with the only request in flight, a proposal, while syncs are quick | one round | one round | one round |
+//! | a caller with a proposal among others, where one member decides alone | no: wakes the drive thread | no | no |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
 //! | ticker, fetch thread, peers' threads | one round | no | no |
@@ -207,11 +208,22 @@ impl Driver {
     /// Hands in `input` and does what the calling thread may do about it. A thread that brings the only request
     /// in flight, a proposal, may spend the time of a disk sync in here, as long as syncs are quick.
     pub fn submit(&self, input: Input) {
-        let proposes = matches!(input, Input::Propose { .. });
-        self.inbox.push(input);
+        self.submit_all(std::iter::once(input));
+    }
+
+    /// The same with several inputs, of which no other than proposals may be among proposals.
+    pub fn submit_all(&self, inputs: impl IntoIterator<Item = Input>) {
+        let mut proposes = false;
+        self.inbox
+            .extend(inputs.into_iter().inspect(|input| proposes = matches!(input, Input::Propose { .. })));
+        let only = self.proposals.pending() + self.reads.pending() <= 1;
+        // Where nobody else has to hear of them, many proposals are taken together: by the drive thread, which is at the
+        // disk meanwhile.
+        if proposes && !only && self.shared.leads_alone() {
+            return self.drive_thread.wake();
+        }
         self.run_consensus();
-        let alone = proposes && self.proposals.pending() + self.reads.pending() <= 1;
-        if alone && self.sync_is_quick.load(Ordering::Relaxed) {
+        if proposes && only && self.sync_is_quick.load(Ordering::Relaxed) {
             self.run_log();
             self.run_applier();
         }
