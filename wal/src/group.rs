@@ -17,6 +17,7 @@
 //! value has changed; the end of a round changes the phase first and the values of both gates afterwards.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -82,19 +83,23 @@ impl Group {
         }
     }
 
-    /// Remembers a failure for good; the first one counts.
+    /// Remembers a failure for good, the first one counts, and wakes everybody.
     pub(crate) fn poison(&self, operation: &'static str, error: io::Error) -> Error {
         if planted(Bug::SyncErrorForgotten) {
             return Error::Poisoned { operation, source: Arc::new(error) };
         }
         let (operation, source) = self.poison.get_or_init(|| (operation, Arc::new(error)));
         self.gates.iter().for_each(Gate::open);
-        let woken = std::mem::take(&mut self.tasks().waiting);
-        self.waiting_tasks.fetch_sub(woken.len(), SeqCst);
-        for task in woken {
-            task.waker.wake();
-        }
+        self.wake_waiting(u64::MAX);
         Error::Poisoned { operation, source: Arc::clone(source) }
+    }
+
+    /// Runs what goes to the disk. A panic of it poisons as an error does: what it did is not known, and nobody may sleep on.
+    pub(crate) fn guarded<T>(&self, operation: &'static str, work: impl FnOnce() -> T) -> T {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            self.poison(operation, io::Error::other("it panicked"));
+            resume_unwind(panic)
+        })
     }
 
     fn tasks(&self) -> MutexGuard<'_, Tasks> {
@@ -151,16 +156,18 @@ impl Group {
         if self.gates.iter().any(Gate::has_sleepers) {
             std::thread::yield_now();
         }
-        let outcome = sync();
-        let served = outcome.as_ref().map_or(0, |&durable| durable);
-        let durable = self.durable.fetch_max(served, SeqCst).max(served);
+        // It ends the round even when it panics.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.guarded("round of sync", sync)));
+        let served = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().ok()).copied();
+        let durable = self.durable.fetch_max(served.unwrap_or(0), SeqCst).max(served.unwrap_or(0));
         self.phase.store((round + 1) * ROUND, SeqCst);
         self.gate(round).open();
-        if outcome.is_ok() {
+        if served.is_some() {
             self.gate(round + 1).open_for_one();
         } else {
             self.gate(round + 1).open();
         }
+        let outcome = outcome.unwrap_or_else(|panic| resume_unwind(panic));
         self.wake_tasks(durable);
         outcome.map(drop)
     }
@@ -177,15 +184,26 @@ impl Group {
         if self.waiting_tasks.load(SeqCst) == 0 {
             return;
         }
+        self.wake_waiting(durable);
+    }
+
+    fn wake_waiting(&self, durable: u64) {
         let mut tasks = self.tasks();
         let mut woken = std::mem::take(&mut tasks.woken);
         woken.extend(tasks.waiting.extract_if(.., |task| task.upto <= durable));
         drop(tasks);
         self.waiting_tasks.fetch_sub(woken.len(), SeqCst);
+        let mut panicked = None;
         for task in woken.drain(..) {
-            task.waker.wake();
+            // A waker is somebody else's code: if it panics, the others are woken all the same.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task.waker.wake())) {
+                panicked = Some(panic);
+            }
         }
         self.tasks().woken = woken;
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 
     /// Registers a task, in place of what it registered before; true when there is nothing to wait for.

@@ -373,7 +373,9 @@ impl Core {
     fn write_out(&self, io: &mut Io, segment: Arc<Segment>, at: u64, end: u64) -> Result<(), Error> {
         // Bytes of a batch that others hold places behind cannot be taken back: a failure here is for good.
         let written = self.group.check().and_then(|()| {
-            segment.file.write_at(at, &io.out).map_err(|e| self.group.poison("write of a batch", e))
+            let write = || segment.file.write_at(at, &io.out);
+            let written = self.group.guarded("write of a batch", write);
+            written.map_err(|e| self.group.poison("write of a batch", e))
         });
         io.out.clear();
         io.out.shrink_to(2 * STAGE_BYTES_MAX);

@@ -58,7 +58,7 @@ impl Wake for Unpark {
     }
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
@@ -147,6 +147,97 @@ fn a_failed_sync_reaches_every_waiter() {
     });
     let (_, durable) = (put_fails(&wal), wal.durable(wal.end()));
     assert!(matches!(block_on(durable), Err(Error::Poisoned { .. })));
+}
+
+/// Eight threads commit; the disk panics under the first `op` of the one that works for all, when the others are there.
+fn panics_at(op: Op) {
+    let disk = SimDisk::new(3);
+    let wal = open(&disk, small()).wal;
+    let arrived = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&arrived);
+    disk.set_hook(Some(Arc::new(move |_: &SimDisk, at, _: &std::path::Path| {
+        if at == op {
+            while seen.load(std::sync::atomic::Ordering::Acquire) < 8 {
+                thread::yield_now();
+            }
+            panic!("the disk panics, as planned");
+        }
+    })));
+    let handle = wal.durable(put_submitted(&wal));
+    thread::scope(|scope| {
+        let task = scope.spawn(|| block_on(handle));
+        let waiters: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut batch = Batch::new();
+                    batch.push(1, &[b"waits"]);
+                    arrived.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                    wal.commit(&mut batch)
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = waiters.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        assert!(outcomes.iter().any(Result::is_err), "{op:?}: somebody's disk panicked");
+        for outcome in outcomes.into_iter().flatten() {
+            assert!(matches!(outcome, Err(Error::Poisoned { .. })), "{op:?}: {outcome:?}");
+        }
+        assert!(matches!(task.join().unwrap(), Err(Error::Poisoned { .. })));
+    });
+    disk.set_hook(None);
+    assert!(matches!(wal.sync(), Err(Error::Poisoned { .. })));
+}
+
+fn put_submitted(wal: &Wal) -> Position {
+    let mut batch = Batch::new();
+    batch.push(1, &[b"submitted"]);
+    wal.submit(&mut batch).unwrap().0.end
+}
+
+#[test]
+fn a_panic_under_a_sync_or_a_write_reaches_every_waiter() {
+    panics_at(Op::Sync);
+    panics_at(Op::Write);
+}
+
+#[test]
+fn a_panic_under_an_append_poisons() {
+    let disk = SimDisk::new(3);
+    let wal = open(&disk, small()).wal;
+    disk.set_hook(Some(Arc::new(|_: &SimDisk, op, _: &std::path::Path| {
+        assert!(op != Op::Write, "the disk panics, as planned");
+    })));
+    let panicked = thread::scope(|scope| scope.spawn(|| put(&wal, "not written")).join());
+    assert!(panicked.is_err());
+    disk.set_hook(None);
+    assert!(matches!(wal.sync(), Err(Error::Poisoned { .. })));
+    assert_eq!(wal.iter(Position::START).filter(Result::is_ok).count(), 0);
+}
+
+/// Wakes nobody: it panics.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("the waker panics, as planned");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+    let disk = SimDisk::new(4);
+    let wal = open(&disk, small()).wal;
+    let upto = put_submitted(&wal);
+    let (panics, counts) = (Waker::from(Arc::new(Panics)), Arc::new(Count(0.into())));
+    let mut handles: Vec<_> = (0..5).map(|_| wal.durable(upto)).collect();
+    for (i, handle) in handles.iter_mut().enumerate() {
+        let waker = if i == 1 { panics.clone() } else { Waker::from(Arc::clone(&counts)) };
+        assert!(std::pin::Pin::new(handle).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    assert!(thread::scope(|scope| scope.spawn(|| wal.sync()).join()).is_err());
+    assert_eq!(counts.0.load(std::sync::atomic::Ordering::Acquire), 4);
+    // The round itself was well.
+    put(&wal, "more");
+    wal.sync().unwrap();
 }
 
 fn put_fails(wal: &Wal) {
