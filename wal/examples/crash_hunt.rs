@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     println!("first seed {first}, at most {bound} states at each operation");
     while start.elapsed() < time {
         for zero_fill in [true, false] {
-            match hunt::hunt(hunt::Plan { seed, steps: 60, bound, zero_fill }) {
+            match hunt::hunt(hunt::Plan { seed, steps: 60, bound, zero_fill, again: 5000 }) {
                 Ok(more) => report.add(more),
                 Err(bug) => {
                     println!("{bug}");
@@ -27,9 +27,10 @@ fn main() -> ExitCode {
         }
         seed += 1;
     }
-    let hunt::Report { states, points, complete_points } = report;
+    let hunt::Report { states, points, complete_points, recoveries } = report;
     println!(
-        "{states} crash states at {points} operations, {complete_points} of them in every state; {} seeds, no bug",
+        "{states} crash states at {points} operations, {complete_points} of them in every state; {recoveries} of crashed \
+         recoveries; {} seeds, no bug",
         seed - first
     );
     ExitCode::SUCCESS

@@ -168,6 +168,11 @@ impl BuiltSegment {
         self.segment.as_ref().map_or(none, |segment| segment.info())
     }
 
+    /// The log it was built for, in this opening.
+    pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
+    }
+
     pub(crate) fn take(&mut self) -> Option<Arc<Segment>> {
         self.segment.take()
     }
@@ -194,7 +199,6 @@ impl Drop for BuiltSegment {
 
 fn remove(core: &Core, segment: Option<Arc<Segment>>) {
     if let Some(segment) = segment {
-        // Opening the log removes what this leaves behind.
-        let _ = core.maker.disk.remove(&segment.path);
+        core.maker.discard(&segment.path);
     }
 }

@@ -113,8 +113,23 @@ impl Core {
         self.written.store(end.as_u64(), Ordering::Release);
     }
 
+    /// Whether all below `upto` is durable; an error when it is not and never will be.
+    pub(crate) fn is_durable(&self, upto: Position) -> Result<bool, Error> {
+        if self.group.durable() >= upto.as_u64() {
+            return Ok(true);
+        }
+        // Whoever reads only syncs nothing, so it knows no more than what the log itself proves.
+        if self.options().read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.group.check().map(|()| false)
+    }
+
     /// Returns once all below `upto` is durable.
     pub(crate) fn wait_durable(&self, upto: Position) -> Result<(), Error> {
+        if self.options().read_only {
+            return self.is_durable(upto).map(drop);
+        }
         self.group.wait(upto.as_u64(), || self.sync_round())
     }
 
@@ -144,6 +159,7 @@ impl Core {
         }
         self.group.check()?;
         let mut duties = lock(&self.duties);
+        self.maker.sweep();
         let retired = self.drop_retired();
         let prepared = self.maker.prepare(&mut duties.preparation, budget, &self.counters);
         let wrote = self.write_back(&mut duties, budget)?;

@@ -154,7 +154,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Those of the system; see obligation 1.
     fn sync(&self) -> io::Result<()>;
 
-    /// True while `Bytes` that [`Access::Map`] gave out are alive, through whatever handle of this process, also one that was closed since:
-    /// then the file must not be used for something else.
+    /// True while another handle of the file is open in this process, or `Bytes` that [`Access::Map`] gave out are alive, through whatever
+    /// handle, also one that was closed since: then the file must not be used for something else.
     fn in_use(&self) -> bool;
 }

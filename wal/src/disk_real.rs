@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Access, Disk, DiskFile, Space};
-use crate::map::{self, Map};
+use crate::map::Map;
 use crate::sys;
+use crate::users::User;
 
 /// A map covers at least this much, so that a growing file is mapped once.
 const MAP_BYTES_MIN: u64 = 64 << 20;
@@ -58,13 +59,13 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile::new(file, 0)))
+        Ok(Arc::new(RealFile::new(file, 0)?))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(writable).open(path)?;
         let len = file.metadata()?.len();
-        Ok(Arc::new(RealFile::new(file, len)))
+        Ok(Arc::new(RealFile::new(file, len)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -101,11 +102,13 @@ struct RealFile {
     len: AtomicU64,
     /// The newest map. Outgrown ones live on with those who read from them.
     map: Mutex<Option<Map>>,
+    user: User,
 }
 
 impl RealFile {
-    fn new(file: File, len: u64) -> RealFile {
-        RealFile { file, len: AtomicU64::new(len), map: Mutex::default() }
+    fn new(file: File, len: u64) -> io::Result<RealFile> {
+        let user = User::of(&file)?;
+        Ok(RealFile { file, len: AtomicU64::new(len), map: Mutex::default(), user })
     }
 
     /// The greatest end of all writes is the length: maps reach no further.
@@ -122,7 +125,7 @@ impl RealFile {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         if map.as_ref().is_none_or(|map| map.capacity() < capacity) {
             let wanted = end.next_power_of_two().max(MAP_BYTES_MIN);
-            *map = Some(Map::new(&self.file, to_usize(wanted)?)?);
+            *map = Some(Map::new(&self.file, self.user.another(), to_usize(wanted)?)?);
         }
         let slice = map.as_ref().and_then(|map| map.slice(from, len));
         slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -184,8 +187,8 @@ impl DiskFile for RealFile {
     }
 
     fn in_use(&self) -> bool {
-        // Whoever asks wants to part with the file: our own map goes first, so that what is left are readers'. Made anew if needed.
+        // Whoever asks wants to part with the file: our own map goes first, so that what is left are others'. Made anew if needed.
         *self.map.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        map::is_mapped(&self.file).unwrap_or(true)
+        !self.user.is_alone()
     }
 }

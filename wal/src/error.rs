@@ -152,7 +152,8 @@ pub enum Error {
         /// The greatest kind of a user.
         limit: u8,
     },
-    /// The position lies before the log's beginning, or its segment was replaced.
+    /// The position lies before the log's beginning, or its segment was replaced; or, in a log that is open for reading only, its writer has
+    /// let go of it since.
     Purged {
         /// The position asked for.
         position: Position,
@@ -184,7 +185,7 @@ pub enum Error {
     },
     /// The log was opened read-only.
     ReadOnly,
-    /// The segment is not sealed, not durable yet, or not part of the log.
+    /// A segment that is not sealed, not durable yet, or not part of the log; or one that was built for another log.
     NotReplaceable {
         /// The segment.
         segment: SegmentId,
@@ -243,12 +244,20 @@ impl Error {
 
     /// True when the disk was full and nothing else was wrong: the log is usable once there is room.
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Error::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Error::Io { source, .. } if is_no_space(source))
     }
 }
 
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl OpenError {
+    /// True when the disk was full and nothing else was wrong: the log can be opened once there is room, and for reading at any time.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, OpenError::Io { source, .. } if is_no_space(source))
+    }
+
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> OpenError {
         OpenError::Io { operation, path: path.into(), source: Arc::new(source) }
     }

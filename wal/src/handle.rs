@@ -38,18 +38,15 @@ impl Durable {
     /// Whether it is durable now.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] when it is not and never will be.
+    /// [`Error::Poisoned`], [`Error::ReadOnly`] when it is not and never will be.
     pub fn poll(&self) -> Result<bool, Error> {
-        if self.core.group.durable() >= self.upto.as_u64() {
-            return Ok(true);
-        }
-        self.core.group.check().map(|()| false)
+        self.core.is_durable(self.upto)
     }
 
     /// Blocks until it is durable; does the sync itself if nobody else does.
     ///
     /// # Errors
-    /// [`Error::Poisoned`].
+    /// [`Error::Poisoned`], [`Error::ReadOnly`].
     pub fn wait(&self) -> Result<(), Error> {
         self.core.wait_durable(self.upto)
     }
@@ -74,7 +71,8 @@ impl Future for Durable {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if !this.core.group.register(this.upto.as_u64(), context.waker(), &mut this.waiter) {
+        let (upto, read_only) = (this.upto.as_u64(), this.core.options().read_only);
+        if !read_only && !this.core.group.register(upto, context.waker(), &mut this.waiter) {
             return Poll::Pending;
         }
         Poll::Ready(Durable::poll(this).map(|_| ()))

@@ -1,18 +1,19 @@
 //! Opening a log: find it or create it, settle what recovery found, begin a new life.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::core::Core;
 use crate::disk::{Access, Disk};
 use crate::error::{Error, OpenError};
+use crate::folder::{Folder, SegmentFile};
 use crate::format::HEADER_BYTES;
 use crate::options::{Opened, Options, Recovery, Tail};
 use crate::planted::{Bug, planted};
 use crate::pool::Raw;
 use crate::position::Position;
-use crate::recovery::{self, Folder, Recovered, SegmentFile};
+use crate::recovery::{self, Recovered};
 use crate::segment::{self, Segment};
 use crate::spares::Maker;
 use crate::table::Table;
@@ -35,17 +36,14 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
             _ => OpenError::io("lock", dir.join(LOCK_NAME), error),
         })?);
     }
-    let folder = match recovery::folder(&*disk, dir, writable) {
-        Err(OpenError::Io { operation: "list", source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Err(OpenError::NotALog { dir: dir.to_owned() });
-        }
-        folder => folder?,
-    };
-    match recovery::recover(folder, options.verify)? {
-        Ok(found) if writable => reopen(disk, dir, options, guard, found),
-        Ok(found) => view(disk, dir, options, found),
-        Err(_) if !writable => Err(OpenError::NotALog { dir: dir.to_owned() }),
-        Err(folder) => create(disk, dir, options, guard, folder),
+    if !writable {
+        let found = recovery::find_shared(&*disk, dir, options.verify)?;
+        let (folder, Some(found)) = found else { return Err(OpenError::NotALog { dir: dir.to_owned() }) };
+        return view(disk, dir, options, folder, found);
+    }
+    match recovery::find(&*disk, dir, options.verify)? {
+        (folder, Some(found)) => reopen(disk, dir, options, guard, folder, found),
+        (folder, None) => create(disk, dir, options, guard, folder),
     }
 }
 
@@ -98,7 +96,7 @@ fn create(
     Ok(Opened { wal: Wal::new(core), recovery })
 }
 
-fn report(found: &Recovered, first: Position, end: Position) -> Recovery {
+fn report(found: &Recovered, foreign: Vec<PathBuf>, first: Position, end: Position) -> Recovery {
     Recovery {
         created: false,
         closed: found.closed,
@@ -109,15 +107,14 @@ fn report(found: &Recovered, first: Position, end: Position) -> Recovery {
         segments: found.layout.segments.len(),
         bytes_read: found.bytes_read,
         metadata: found.metadata.clone(),
-        foreign: found.folder.foreign.clone(),
+        foreign,
     }
 }
 
-fn table_of(found: &mut Recovered) -> Table {
+fn table_of(folder: &mut Folder, found: &Recovered) -> Table {
     let mut order = Vec::with_capacity(found.layout.segments.len());
     for id in &found.layout.segments {
-        if let Some(SegmentFile { header, file, path, end, footer, sealed, .. }) =
-            found.folder.segments.remove(id)
+        if let Some(SegmentFile { header, file, path, end, footer, sealed, .. }) = folder.segments.remove(id)
         {
             let segment = Segment::new(&header, file, path);
             segment.set_end(end);
@@ -141,16 +138,17 @@ fn reopen(
     dir: &Path,
     options: Options,
     guard: Guard,
-    mut found: Recovered,
+    mut folder: Folder,
+    found: Recovered,
 ) -> Result<Opened, OpenError> {
-    let next = found.folder.segments.keys().next_back().map_or(1, |last| last + 1);
+    let next = folder.segments.keys().next_back().map_or(1, |last| last + 1);
     // In this order: the layout that lists a file no more may itself not be durable before.
     if !planted(Bug::FolderSettledFirst) {
-        settle_tail(&found)?;
+        settle_tail(&folder, &found)?;
     }
-    let raws = settle_folder(&*disk, dir, &options, &mut found)?;
+    let raws = settle_folder(&*disk, dir, &options, &mut folder, &found)?;
     if planted(Bug::FolderSettledFirst) {
-        settle_tail(&found)?;
+        settle_tail(&folder, &found)?;
     }
     let epoch = if planted(Bug::EpochKept) { Some(found.epoch) } else { found.epoch.checked_add(1) };
     let epoch = epoch.ok_or_else(|| {
@@ -159,17 +157,16 @@ fn reopen(
     let maker = Maker::new(disk, dir, found.log_id, options, epoch, next);
     for raw in raws {
         if !maker.pool.give(raw.clone()) {
-            // A file that stays behind is looked at again at the next opening.
-            let _ = maker.disk.remove(&raw.path);
+            maker.discard(&raw.path);
         }
     }
-    let table = table_of(&mut found);
+    let table = table_of(&mut folder, &found);
     let active = end_segment(&table, found.end, dir)?;
     let stage = Stage::new(active, found.end.offset(), epoch, found.sequence);
     let core = Core::new(maker, table, stage, guard, found.durable.as_u64());
     core.open_record(found.end).map_err(own_error(dir))?;
     core.wait_durable(core.written()).map_err(own_error(dir))?;
-    let recovery = report(&found, core.table().first(), core.written());
+    let recovery = report(&found, folder.foreign, core.table().first(), core.written());
     Ok(Opened { wal: Wal::new(core), recovery })
 }
 
@@ -177,12 +174,13 @@ fn view(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: Options,
-    mut found: Recovered,
+    mut folder: Folder,
+    found: Recovered,
 ) -> Result<Opened, OpenError> {
     let (end, epoch, sequence) = (found.end, found.epoch, found.sequence);
     let maker = Maker::new(disk, dir, found.log_id, options, epoch, u64::from(u32::MAX));
-    let table = table_of(&mut found);
-    let recovery = report(&found, table.first(), end);
+    let table = table_of(&mut folder, &found);
+    let recovery = report(&found, folder.foreign.clone(), table.first(), end);
     let active = end_segment(&table, end, dir)?;
     let stage = Stage::new(active, end.offset(), epoch, sequence);
     let core = Core::new(maker, table, stage, None, found.durable.as_u64());
@@ -190,23 +188,27 @@ fn view(
 }
 
 /// Files that are not part of the log lose their names as segments, once the tail is durable and before the new life begins: what a cut
-/// tail left must not be found again. Gives those that can become spares.
+/// tail left must not be found again. Gives those that can become spares; on a full disk one of them goes, for the record of the new life may
+/// need room.
 fn settle_folder(
     disk: &dyn Disk,
     dir: &Path,
     options: &Options,
-    found: &mut Recovered,
+    folder: &mut Folder,
+    found: &Recovered,
 ) -> Result<Vec<Raw>, OpenError> {
     let bytes = options.segment_bytes;
     let mut raws = Vec::new();
-    let folder = &mut found.folder;
+    let mut full = disk.space(dir).is_ok_and(|space| space.free_bytes < bytes);
     let gone: Vec<u64> =
         folder.segments.keys().copied().filter(|id| !found.layout.segments.contains(id)).collect();
     for id in gone {
         let Some(file) = folder.segments.remove(&id) else { continue };
-        let keep = options.zero_fill && file.header.filled && file.len == bytes;
+        // A reader of an earlier opening may hold it still.
+        let free = !file.file.in_use() || planted(Bug::RecycledUnderReader);
+        let keep = options.zero_fill && file.header.filled && file.len == bytes && free;
         let path = segment::temporary_path(dir, "old", id);
-        if keep {
+        if keep && !std::mem::take(&mut full) {
             disk.rename(&file.path, &path).map_err(|e| OpenError::io("rename", &file.path, e))?;
             raws.push(Raw { path, bytes });
         } else {
@@ -225,9 +227,9 @@ fn settle_folder(
 
 /// Makes durable what was found behind the last place known to be. An earlier process may have failed to sync it, and
 /// then the system may hold it for clean and not on the disk: it is written anew, with the same bytes, before it is synced.
-fn settle_tail(found: &Recovered) -> Result<(), OpenError> {
+fn settle_tail(folder: &Folder, found: &Recovered) -> Result<(), OpenError> {
     for id in found.walked.iter().filter(|_| !planted(Bug::TailNotSettled)) {
-        let Some(file) = found.folder.segments.get(id) else { continue };
+        let Some(file) = folder.segments.get(id) else { continue };
         let io_error = |error| OpenError::io("settle", &file.path, error);
         if *id == found.end.segment().0 && !file.header.filled && file.len > file.end {
             file.file.set_len(file.end).map_err(io_error)?;

@@ -42,6 +42,8 @@ pub enum Bug {
     TruncationForgotten,
     /// Opening removes the files that a purge let go before the record of the purge is durable.
     FolderSettledFirst,
+    /// A file that comes from another log's folder gets its new name without a sync of that folder.
+    OtherFolderNotSynced,
 }
 
 #[cfg(feature = "planted")]

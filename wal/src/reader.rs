@@ -10,7 +10,7 @@ use crate::error::{Damage, Error};
 use crate::format::{FRAME_BYTES, FrameHeader, HEADER_BYTES, KIND_USER_MAX, Seed, frame_valid};
 use crate::position::Position;
 use crate::record::Record;
-use crate::scan::{Found, Scanner};
+use crate::scan::{Found, NO_FRAME, Scanner, ZEROES};
 use crate::segment::Segment;
 use crate::table::dead_until;
 
@@ -46,6 +46,22 @@ pub(crate) fn read_at(segment: &Segment, at: Position, access: Access) -> Result
     Ok(Record { position: at, kind: header.kind, data })
 }
 
+/// A log that is open for reading only may have a writer in another process, which has let go of the segment since: then `error` says so.
+/// `order` holds the segments that are looked through for one that is left.
+fn gone_or<'a>(
+    error: Error,
+    position: Position,
+    segment: &Segment,
+    order: impl IntoIterator<Item = &'a Arc<Segment>>,
+) -> Error {
+    if !segment.became_another() {
+        return error;
+    }
+    let left = order.into_iter().find(|segment| !segment.became_another());
+    let first = left.map_or(position, |segment| segment.position(HEADER_BYTES));
+    Error::Purged { position, first }
+}
+
 impl Core {
     pub(crate) fn read(&self, at: Position, access: Access) -> Result<Record, Error> {
         let segment = match self.table().find(at) {
@@ -62,24 +78,36 @@ impl Core {
             }
             self.flush()?;
         }
-        read_at(&segment, at, access)
+        read_at(&segment, at, access).map_err(|error| {
+            let read_only = self.options().read_only;
+            if read_only { gone_or(error, at, &segment, self.table().order()) } else { error }
+        })
     }
 
     pub(crate) fn reader(&self, from: Position) -> Reader {
         let failed = self.flush().err();
         let table = self.table();
         let end = self.written();
-        let mut reader =
-            Reader { segments: Vec::new(), dead: table.dead().to_vec(), end, current: None, failed };
-        let from = from.max(Position::new(from.segment().0, HEADER_BYTES));
+        let mut reader = Reader {
+            segments: Vec::new(),
+            dead: table.dead().to_vec(),
+            end,
+            current: None,
+            given: true,
+            read_only: self.options().read_only,
+            failed,
+        };
         let first = table.first();
         // Segments that were built may have greater numbers than those that follow them: the order is the table's.
         let found = table.order().iter().position(|segment| segment.id == from.segment().0);
         match found {
             _ if from.segment() == Position::START.segment() => reader.begin(table.order(), first.offset()),
-            Some(at) => reader.begin(&table.order()[at..], from.offset()),
-            None if from >= end => {}
-            None => reader.failed = Some(Error::Purged { position: from, first }),
+            Some(_) if from.segment() == end.segment() && from > end => {
+                reader.fail(Error::Ahead { position: from, end });
+            }
+            Some(at) => reader.begin(&table.order()[at..], from.offset().max(HEADER_BYTES)),
+            None if from >= end => reader.fail(Error::Ahead { position: from, end }),
+            None => reader.fail(Error::Purged { position: from, first }),
         }
         reader
     }
@@ -95,6 +123,9 @@ pub struct Reader {
     dead: Vec<(u64, u64)>,
     end: Position,
     current: Option<Current>,
+    /// The next frame is at the position that was asked for, which may be none.
+    given: bool,
+    read_only: bool,
     failed: Option<Error>,
 }
 
@@ -108,6 +139,11 @@ struct Current {
 }
 
 impl Reader {
+    /// An error that came up before counts.
+    fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
     fn begin(&mut self, segments: &[Arc<Segment>], offset: u64) {
         self.segments = segments.iter().rev().cloned().collect();
         self.open_next(offset);
@@ -125,22 +161,33 @@ impl Reader {
     fn advance(&mut self) -> Result<Option<Record>, Error> {
         loop {
             let Some(current) = self.current.as_mut() else { return Ok(None) };
+            let at = current.segment.position(current.offset);
+            let given = std::mem::take(&mut self.given);
+            if given && (current.offset > current.end || !current.offset.is_multiple_of(8)) {
+                return Err(Error::NotARecord { position: at });
+            }
             if current.offset >= current.end {
                 self.open_next(HEADER_BYTES);
                 continue;
             }
-            let at = current.segment.position(current.offset);
             let found = current.scanner.frame(current.seed, current.offset);
-            let frame = match found.map_err(|e| Error::io("read a segment", e))? {
-                Found::Frame(frame) => frame,
-                Found::Bad(found) => return Err(damaged(&current.segment, current.offset, found)),
+            let error = match found.map_err(|error| Error::io("read a segment", error)) {
+                Ok(Found::Frame(frame)) => {
+                    current.offset = frame.next();
+                    let dead = !current.segment.built && dead_until(&self.dead, at.as_u64()).is_some();
+                    if frame.header.kind <= KIND_USER_MAX && !dead {
+                        let data: Bytes = frame.payload();
+                        return Ok(Some(Record { position: at, kind: frame.header.kind, data }));
+                    }
+                    continue;
+                }
+                // Whether a record that was there is damaged, only a checksum can tell.
+                Ok(Found::Bad(ZEROES | NO_FRAME)) if given => Error::NotARecord { position: at },
+                Ok(Found::Bad(found)) => damaged(&current.segment, current.offset, found),
+                Err(error) => error,
             };
-            current.offset = frame.next();
-            let dead = !current.segment.built && dead_until(&self.dead, at.as_u64()).is_some();
-            if frame.header.kind <= KIND_USER_MAX && !dead {
-                let data: Bytes = frame.payload();
-                return Ok(Some(Record { position: at, kind: frame.header.kind, data }));
-            }
+            let later = self.segments.iter().rev();
+            return Err(if self.read_only { gone_or(error, at, &current.segment, later) } else { error });
         }
     }
 }

@@ -4,63 +4,28 @@
 //! the last place that it proves durable, the frames are followed to the first that is not valid, P. If anything behind P
 //! says that the log was durable beyond P, it is damage; otherwise the tail is torn there, and cut.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
-use crate::format::{
-    FORMAT_VERSION, HEADER_BYTES, HeaderError, KIND_COMMIT, KIND_LAYOUT, KIND_PART, Layout, NEXT_BUILT,
-    NEXT_NONE, PART_BYTES, Part, PartEnd, Seed, SegmentHeader,
-};
+use crate::folder::{Folder, SegmentFile};
+use crate::format::{HEADER_BYTES, KIND_LAYOUT, KIND_PART, Layout, NEXT_BUILT, Part};
 use crate::options::{Tail, Verify};
 use crate::planted::{Bug, planted};
-use crate::position::{Position, SegmentId};
-use crate::scan::{Found, Scanner};
-use crate::segment::{self, Name};
+use crate::position::Position;
+use crate::scan::Found;
+use crate::verify::verify_rest;
 use crate::walk::{Stop, Walk};
 
-/// A file with the name and the header of a segment.
-#[derive(Debug)]
-pub(crate) struct SegmentFile {
-    pub(crate) header: SegmentHeader,
-    pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) path: PathBuf,
-    pub(crate) len: u64,
-    /// Set once the end is known.
-    pub(crate) end: u64,
-    pub(crate) footer: u64,
-    pub(crate) sealed: bool,
-}
-
-impl SegmentFile {
-    fn seed(&self) -> Seed {
-        Seed::new(self.header.log_id, self.header.segment, 1)
-    }
-
-    fn scanner(&self) -> Scanner {
-        Scanner::new(Arc::clone(&self.file), self.len, Access::Copy)
-    }
-}
-
-/// What lies in the folder.
-#[derive(Debug, Default)]
-pub(crate) struct Folder {
-    pub(crate) segments: BTreeMap<u64, SegmentFile>,
-    pub(crate) temporary: Vec<PathBuf>,
-    pub(crate) foreign: Vec<PathBuf>,
-    /// Opened for writing, so nobody else writes.
-    pub(crate) writable: bool,
-}
+/// How often a folder that changes all the time is looked at again.
+const LOOKS_MAX: u32 = 1000;
 
 /// The log that was found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) folder: Folder,
     pub(crate) log_id: u64,
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
@@ -75,71 +40,61 @@ pub(crate) struct Recovered {
     pub(crate) metadata: Bytes,
 }
 
-/// Looks at every file in the folder.
-pub(crate) fn folder(disk: &dyn Disk, dir: &Path, writable: bool) -> Result<Folder, OpenError> {
-    let mut folder = Folder { writable, ..Folder::default() };
-    for name in disk.list(dir).map_err(|e| OpenError::io("list", dir, e))? {
-        let path = dir.join(&name);
-        match segment::parse_name(&name) {
-            Name::Segment(id) => {
-                let file = open_segment(disk, id, path, writable)?;
-                folder.segments.insert(id, file);
-            }
-            Name::Temporary => folder.temporary.push(path),
-            Name::Odd => {
-                let reason = "its name is not one that the log gives".to_owned();
-                return Err(OpenError::Foreign { path, reason });
-            }
-            Name::Foreign if name == crate::open::LOCK_NAME => {}
-            Name::Foreign => folder.foreign.push(path),
-        }
-    }
-    Ok(folder)
+/// Finds the log in a folder that nobody else writes to.
+pub(crate) fn find(
+    disk: &dyn Disk,
+    dir: &Path,
+    verify: Verify,
+) -> Result<(Folder, Option<Recovered>), OpenError> {
+    let mut folder = Folder { writable: true, ..Folder::default() };
+    folder.look(disk, dir)?;
+    let found = recover(&mut folder, verify)?;
+    Ok((folder, found))
 }
 
-fn open_segment(disk: &dyn Disk, id: u64, path: PathBuf, writable: bool) -> Result<SegmentFile, OpenError> {
-    let foreign = |path: &Path, reason: String| OpenError::Foreign { path: path.to_owned(), reason };
-    let file = disk.open(&path, writable).map_err(|e| OpenError::io("open", &path, e))?;
-    let len = file.len().map_err(|e| OpenError::io("measure", &path, e))?;
-    let block = usize::try_from(len.min(HEADER_BYTES)).unwrap_or(0);
-    let block = file.read(0, block, Access::Copy).map_err(|e| OpenError::io("read", &path, e))?;
-    let header = match SegmentHeader::decode(&block) {
-        Ok(header) => header,
-        Err(HeaderError::Short) => {
-            return Err(foreign(&path, format!("it has {len} bytes, a segment has at least {HEADER_BYTES}")));
+/// Finds a log that somebody may be writing to. Files may go, come, or become others between the listing and their turn: as long as the folder
+/// changes, what seems to be wrong with it is looked at again. What was found whole need not be read again, so this comes to an end.
+pub(crate) fn find_shared(
+    disk: &dyn Disk,
+    dir: &Path,
+    verify: Verify,
+) -> Result<(Folder, Option<Recovered>), OpenError> {
+    let mut folder = Folder::default();
+    let mut looks = 0;
+    loop {
+        let outcome = folder.look(disk, dir).and_then(|()| recover(&mut folder, verify));
+        looks += 1;
+        let sound = matches!(outcome, Ok(Some(_))) || !outcome.as_ref().err().is_none_or(may_pass);
+        // Once more in any case: a writer that begins a new life cuts a file without changing a name.
+        if sound || (looks > 1 && !folder.changed(disk, dir)) || looks >= LOOKS_MAX {
+            return outcome.map(|found| (folder, found));
         }
-        Err(HeaderError::Magic) => return Err(foreign(&path, "it does not begin as a segment".to_owned())),
-        Err(HeaderError::Version(found)) => {
-            return Err(OpenError::Version { path, found, supported: FORMAT_VERSION });
-        }
-        Err(HeaderError::Check) => {
-            return Err(OpenError::Damage(Damage {
-                segment: SegmentId(id),
-                offset: 0,
-                expected: "a segment header".to_owned(),
-                found: "a header whose checksum does not match".to_owned(),
-                proof: "a header is durable before the file gets its name".to_owned(),
-            }));
-        }
-    };
-    if header.segment != id {
-        return Err(foreign(&path, format!("it is segment {}, a copy or a renamed file", header.segment)));
     }
-    Ok(SegmentFile { header, file, path, len, end: 0, footer: 0, sealed: false })
 }
 
-/// Finds the log; `None` when there is none, or only one whose creation was never finished.
-pub(crate) fn recover(mut folder: Folder, verify: Verify) -> Result<Result<Recovered, Folder>, OpenError> {
-    let Some((newest, first)) = newest(&folder)? else {
-        prove_unborn(&folder)?;
-        return Ok(Err(folder));
+/// What another process's work on the folder can look like.
+fn may_pass(error: &OpenError) -> bool {
+    match error {
+        OpenError::Damage(_) | OpenError::Foreign { .. } => true,
+        OpenError::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
+/// `None` when there is no log, or only one whose creation was never finished.
+fn recover(folder: &mut Folder, verify: Verify) -> Result<Option<Recovered>, OpenError> {
+    let Some((newest, first)) = newest(folder)? else {
+        prove_unborn(folder)?;
+        return Ok(None);
     };
     let log_id = folder.segments[&newest].header.log_id;
     if let Some(other) = folder.segments.values().find(|file| file.header.log_id != log_id) {
         let reason = format!("it belongs to log {:016x}, the others to {log_id:016x}", other.header.log_id);
         return Err(OpenError::Foreign { path: other.path.clone(), reason });
     }
-    let mut find = Find { folder: &mut folder, walked: Vec::new(), bytes_read: 0 };
+    let mut find = Find { folder: &mut *folder, walked: Vec::new(), bytes_read: 0 };
     let (walk, stop) = find.walk_tail(newest, &first)?;
     let (end, tail) = find.judge(&walk, stop)?;
     let (walked, mut bytes_read) = (std::mem::take(&mut find.walked), find.bytes_read);
@@ -148,10 +103,9 @@ pub(crate) fn recover(mut folder: Folder, verify: Verify) -> Result<Result<Recov
     if let Some(last) = layout.segments.iter().position(|id| *id == end.segment().0) {
         layout.segments.truncate(last + 1);
     }
-    bytes_read += verify_rest(&mut folder, &layout, &walked, &walk, verify)?;
+    bytes_read += verify_rest(folder, &layout, &walked, &walk, verify)?;
     let metadata = folder.segments.get(&end.segment().0).map(|file| file.header.metadata.clone());
-    Ok(Ok(Recovered {
-        folder,
+    Ok(Some(Recovered {
         log_id,
         epoch: walk.epoch,
         sequence: walk.sequence.unwrap_or(1),
@@ -166,7 +120,7 @@ pub(crate) fn recover(mut folder: Folder, verify: Verify) -> Result<Result<Recov
     }))
 }
 
-fn damage(at: Position, expected: &str, found: &str, proof: &str) -> Damage {
+pub(crate) fn damage(at: Position, expected: &str, found: &str, proof: &str) -> Damage {
     Damage {
         segment: at.segment(),
         offset: at.offset(),
@@ -176,11 +130,11 @@ fn damage(at: Position, expected: &str, found: &str, proof: &str) -> Damage {
     }
 }
 
-fn missing(id: u64, proof: &str) -> OpenError {
+pub(crate) fn missing(id: u64, proof: &str) -> OpenError {
     OpenError::Damage(damage(Position::new(id, 0), "the segment's file", "no such file", proof))
 }
 
-fn read_error(file: &SegmentFile) -> impl Fn(io::Error) -> OpenError {
+pub(crate) fn read_error(file: &SegmentFile) -> impl Fn(io::Error) -> OpenError {
     let path = file.path.clone();
     move |error| OpenError::io("read", path.clone(), error)
 }
@@ -373,79 +327,4 @@ fn accept(walk: Walk, stop: (u64, Stop)) -> Result<(Walk, (u64, Stop)), OpenErro
         }
         _ => Ok((walk, stop)),
     }
-}
-
-/// Checks the segments of the layout that the walk did not go through: all of them are durable.
-fn verify_rest(
-    folder: &mut Folder,
-    layout: &Layout,
-    walked: &[u64],
-    tail: &Walk,
-    verify: Verify,
-) -> Result<u64, OpenError> {
-    let walked: BTreeSet<u64> = walked.iter().copied().collect();
-    let mut bytes_read = 0;
-    let mut linked: Option<(u64, Walk)> = None;
-    for &id in &layout.segments {
-        let Some(file) = folder.segments.get_mut(&id) else {
-            return Err(missing(id, "the log's layout names it"));
-        };
-        let link = linked.take().filter(|(next, _)| *next == id).map(|(_, walk)| walk);
-        if walked.contains(&id) {
-            if let Some(before) = link
-                && before.sequence != tail.first_sequence
-            {
-                let at = Position::new(id, HEADER_BYTES);
-                return Err(OpenError::Damage(damage(
-                    at,
-                    "the next batch",
-                    "a later one",
-                    "the order of batches",
-                )));
-            }
-            continue;
-        }
-        if verify == Verify::Tail && sealed_end(file).map_err(read_error(file))? {
-            bytes_read += HEADER_BYTES;
-            continue;
-        }
-        let mut walk = link.unwrap_or_default();
-        let mut scanner = file.scanner();
-        let stop = walk.segment(&mut scanner, id, file.seed(), HEADER_BYTES).map_err(read_error(file))?;
-        bytes_read += scanner.bytes_read;
-        match stop {
-            Stop::Next { next, end, footer } => {
-                (file.end, file.footer, file.sealed) = (end, footer, true);
-                linked = Some((next, walk));
-            }
-            Stop::Missing => {}
-            Stop::Bad { offset, found } => {
-                let proof = "the log goes on in a later segment, which was begun after this one was complete";
-                let at = Position::new(id, offset);
-                return Err(OpenError::Damage(damage(at, "the next frame of the log", found, proof)));
-            }
-        }
-    }
-    Ok(bytes_read)
-}
-
-/// Reads the end of a sealed segment from the last bytes of its file, if it is there.
-fn sealed_end(file: &mut SegmentFile) -> io::Result<bool> {
-    if file.header.filled {
-        return Ok(false);
-    }
-    let Some(offset) = file.len.checked_sub(PART_BYTES as u64).filter(|offset| *offset >= HEADER_BYTES)
-    else {
-        return Ok(false);
-    };
-    let Found::Frame(frame) = file.scanner().frame(file.seed(), offset)? else { return Ok(false) };
-    if frame.header.kind != KIND_COMMIT {
-        return Ok(false);
-    }
-    let end = PartEnd::decode(&frame.payload());
-    if end.next == NEXT_NONE {
-        return Ok(false);
-    }
-    (file.end, file.footer, file.sealed) = (file.len, u64::from(end.footer), true);
-    Ok(true)
 }

@@ -39,6 +39,11 @@ pub(crate) enum Found {
     Bad(&'static str),
 }
 
+/// What is found where nothing was written.
+pub(crate) const ZEROES: &str = "zeroes";
+/// What is found where bytes cannot begin a frame.
+pub(crate) const NO_FRAME: &str = "no frame";
+
 /// Reads one file forward.
 #[derive(Debug)]
 pub(crate) struct Scanner {
@@ -77,7 +82,7 @@ impl Scanner {
         };
         let Some(header) = FrameHeader::decode(&bytes) else {
             let zero = bytes.iter().all(|byte| *byte == 0);
-            return Ok(Found::Bad(if zero { "zeroes" } else { "no frame" }));
+            return Ok(Found::Bad(if zero { ZEROES } else { NO_FRAME }));
         };
         let Some(whole) = self.bytes(offset, header.bytes())? else {
             return Ok(Found::Bad("a frame that reaches beyond the file"));

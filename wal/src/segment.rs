@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::disk::DiskFile;
+use crate::disk::{Access, DiskFile};
 use crate::format::{HEADER_BYTES, Seed, SegmentHeader};
 use crate::position::{Position, SegmentId};
 
@@ -80,6 +80,20 @@ impl Segment {
 
     pub(crate) fn position(&self, offset: u64) -> Position {
         Position::new(self.id, offset)
+    }
+
+    /// True when the file is another segment by now: its writer, another process, let go of it and used it again. The header is the first of
+    /// it to change.
+    pub(crate) fn became_another(&self) -> bool {
+        // One that is just being written may be met by half.
+        for _ in 0..100 {
+            let Ok(block) = self.file.read(0, HEADER_BYTES as usize, Access::Copy) else { return false };
+            if let Ok(header) = SegmentHeader::decode(&block) {
+                return Seed::new(header.log_id, header.segment, 1) != self.seed;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 
     /// The next slice for write-back, of `at_least` to `at_most` bytes (whatever there is once sealed).

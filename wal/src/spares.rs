@@ -29,6 +29,8 @@ pub(crate) struct Maker {
     /// Names of temporary files, different in every life of the log.
     temporaries: AtomicU64,
     ready: Mutex<VecDeque<Arc<Segment>>>,
+    /// Files that could not be removed when their time had come.
+    leftovers: Mutex<Vec<PathBuf>>,
     /// The next segment's number. Held while a segment gets its number and its name.
     numbers: Mutex<u64>,
 }
@@ -64,6 +66,7 @@ impl Maker {
             pool,
             temporaries: AtomicU64::new(u64::from(life) << 32),
             ready: Mutex::default(),
+            leftovers: Mutex::default(),
             numbers: Mutex::new(next),
         }
     }
@@ -82,20 +85,30 @@ impl Maker {
         Ok(Preparation { file, path, filled: 0, recycled: false })
     }
 
-    /// A file from the pool under a temporary name. The name is durable before the file's content changes: under its old name
-    /// it might still be taken for what it was.
-    fn recycle(&self, raw: &Raw) -> io::Result<Preparation> {
+    /// A file from the pool under a temporary name; `None` when there is none.
+    fn recycle(&self) -> Option<io::Result<Preparation>> {
+        if !self.options.zero_fill {
+            return None;
+        }
         let path = self.temporary();
-        self.disk.rename(&raw.path, &path)?;
+        let raw = self.pool.take(self.options.segment_bytes, |from| self.disk.rename(from, &path))?;
+        let prepared = raw.and_then(|raw| self.begin_second_life(&raw, &path));
+        // Whatever the error says, the rename may have happened.
+        Some(prepared.inspect_err(|_| self.discard(&path)))
+    }
+
+    /// The new name is durable before the file's content changes: under its old name it might still be taken for what it was.
+    fn begin_second_life(&self, raw: &Raw, path: &Path) -> io::Result<Preparation> {
         self.disk.sync_dir(&self.dir)?;
-        if let Some(other) = raw.path.parent().filter(|other| *other != self.dir) {
+        let other = raw.path.parent().filter(|other| *other != self.dir);
+        if let Some(other) = other.filter(|_| !planted(Bug::OtherFolderNotSynced)) {
             self.disk.sync_dir(other)?;
         }
-        let file = self.disk.open(&path, true)?;
+        let file = self.disk.open(path, true)?;
         if file.len()? != raw.bytes {
             return Err(io::Error::other("a recycled file changed its length"));
         }
-        Ok(Preparation { file, path, filled: raw.bytes, recycled: true })
+        Ok(Preparation { file, path: path.to_owned(), filled: raw.bytes, recycled: true })
     }
 
     /// The last step: header, name, folder. `numbers` is held by the caller.
@@ -115,21 +128,43 @@ impl Maker {
             filled: prepared.filled > 0,
             metadata: self.options.metadata.clone(),
         };
+        let path = segment::path(&self.dir, id);
+        self.name(&prepared, &header, &path).inspect_err(|_| {
+            // The rename may have happened, whatever the error says.
+            self.discard(&prepared.path);
+            self.discard(&path);
+        })?;
+        Ok(Arc::new(Segment::new(&header, prepared.file, path)))
+    }
+
+    fn name(&self, prepared: &Preparation, header: &SegmentHeader, path: &Path) -> io::Result<()> {
         prepared.file.write_at(0, &header.encode())?;
         if !planted(Bug::HeaderNotSynced) {
             prepared.file.sync()?;
         }
-        let path = segment::path(&self.dir, id);
-        self.disk.rename(&prepared.path, &path)?;
+        self.disk.rename(&prepared.path, path)?;
         if !planted(Bug::FolderNotSynced) {
             self.disk.sync_dir(&self.dir)?;
         }
-        Ok(Arc::new(Segment::new(&header, prepared.file, path)))
+        Ok(())
     }
 
-    fn discard(&self, path: &Path) {
-        // Opening the log removes what this leaves behind.
-        let _ = self.disk.remove(path);
+    /// Removes a file that is not, or no longer, part of the log; now, or else by a later step. What is left when the process ends is removed
+    /// when the log is opened again.
+    pub(crate) fn discard(&self, path: &Path) {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                lock(&self.leftovers).push(path.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tries once more to remove what could not be removed.
+    pub(crate) fn sweep(&self) {
+        let mut leftovers = std::mem::take(&mut *lock(&self.leftovers));
+        leftovers.extend(self.pool.rejected(&self.dir));
+        leftovers.iter().for_each(|path| self.discard(path));
     }
 
     fn number(next: &mut u64) -> io::Result<u64> {
@@ -151,13 +186,12 @@ impl Maker {
             return Ok(spare);
         }
         count(&counters.spare_misses, 1);
-        let raw = if self.options.zero_fill { self.pool.take(self.options.segment_bytes) } else { None };
-        let prepared = match raw.map(|raw| self.recycle(&raw)) {
+        let prepared = match self.recycle() {
             Some(Ok(prepared)) => prepared,
             _ => self.create()?,
         };
-        let (path, id) = (prepared.path.clone(), Maker::number(&mut numbers)?);
-        self.finish(prepared, id, false, 0).inspect_err(|_| self.discard(&path))
+        let id = Maker::number(&mut numbers).inspect_err(|_| self.discard(&prepared.path))?;
+        self.finish(prepared, id, false, 0)
     }
 
     /// Gives back segments that were taken and not used; they stay in order.
@@ -171,9 +205,7 @@ impl Maker {
     /// A segment that takes no part in the order of appends.
     pub(crate) fn build(&self, generation: u32) -> io::Result<Arc<Segment>> {
         let id = Maker::number(&mut lock(&self.numbers))?;
-        let prepared = self.create()?;
-        let path = prepared.path.clone();
-        self.finish(prepared, id, true, generation).inspect_err(|_| self.discard(&path))
+        self.finish(self.create()?, id, true, generation)
     }
 
     /// The first segment of a new log, filled on the spot.
@@ -240,10 +272,9 @@ impl Maker {
         counters: &Counters,
     ) -> io::Result<()> {
         if preparation.is_none() {
-            let raw = if self.options.zero_fill { self.pool.take(self.options.segment_bytes) } else { None };
-            *preparation = Some(match raw {
-                Some(raw) => {
-                    let prepared = self.recycle(&raw)?;
+            *preparation = Some(match self.recycle() {
+                Some(prepared) => {
+                    let prepared = prepared?;
                     count(&counters.recycled, 1);
                     prepared
                 }
@@ -265,8 +296,7 @@ impl Maker {
         let mut numbers = lock(&self.numbers);
         let id = Maker::number(&mut numbers)?;
         if let Some(prepared) = preparation.take() {
-            let path = prepared.path.clone();
-            let spare = self.finish(prepared, id, false, 0).inspect_err(|_| self.discard(&path))?;
+            let spare = self.finish(prepared, id, false, 0)?;
             lock(&self.ready).push_back(spare);
         }
         Ok(())

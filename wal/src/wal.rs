@@ -79,6 +79,7 @@ impl Wal {
     /// # Errors
     /// [`Error::Poisoned`]: a write or a sync failed, now or earlier. What was not reported durable by then never
     /// will be, whatever a later sync of the file would say; only opening the log again shows what is left.
+    /// [`Error::ReadOnly`].
     pub fn sync(&self) -> Result<Position, Error> {
         self.core.wait_durable(self.end())?;
         Ok(self.durable_upto())
@@ -113,7 +114,8 @@ impl Wal {
         self.core.stage().end()
     }
 
-    /// Every record before this survives a crash.
+    /// Every record before this survives a crash. In a log that is open for reading only: what the log itself proves, which may be less
+    /// than its writer knows.
     pub fn durable_upto(&self) -> Position {
         Position::from_u64(self.core.group.durable())
     }
@@ -151,7 +153,8 @@ impl Wal {
     }
 
     /// The records from a position on, which must be a record's or an end, in order, up to the end as it is now.
-    /// [`Position::START`] is the log's beginning.
+    /// [`Position::START`] is the log's beginning. A position that is neither gives one error: [`Error::Purged`], [`Error::Ahead`] when it
+    /// lies past the end, [`Error::NotARecord`], [`Error::Damage`] where only the checksum can tell.
     pub fn iter(&self, from: Position) -> Reader {
         self.core.reader(from)
     }
@@ -239,11 +242,15 @@ impl Wal {
     /// old or all of the new. Durable when it returns; the old files go when their last reader lets go.
     ///
     /// # Errors
-    /// [`Error::NotReplaceable`]: nothing has changed, and the new segments are dropped. [`Error::Poisoned`].
+    /// [`Error::NotReplaceable`], also for a segment that was built for another log or another opening of this one: nothing has changed, and the new segments are dropped. [`Error::Poisoned`].
     pub fn replace(&self, old: &[SegmentId], new: Vec<BuiltSegment>) -> Result<(), Error> {
         let core = &self.core;
         let mut new = new;
         let mut change = || {
+            if let Some(foreign) = new.iter().find(|built| !built.belongs_to(core)) {
+                let (segment, reason) = (foreign.info().id, "it was built for another log");
+                return Err(Error::NotReplaceable { segment, reason });
+            }
             let mut table = core.table_mut();
             let at = replaceable(table.order(), old, core.group.durable())?;
             let segments = new.iter_mut().filter_map(BuiltSegment::take).collect();

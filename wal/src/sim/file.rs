@@ -72,6 +72,9 @@ impl Drop for SimFile {
     fn drop(&mut self) {
         let mut state = self.disk.state();
         if state.life == self.life {
+            if let Some(inode) = state.image.inode(self.number) {
+                inode.closed(self.disk.process);
+            }
             state.image.forget(self.number);
         }
     }
@@ -166,6 +169,9 @@ impl DiskFile for SimFile {
 
     fn in_use(&self) -> bool {
         let state = self.disk.state();
-        state.image.inodes.get(&self.number).is_some_and(|inode| inode.is_held(0, u64::MAX))
+        state.image.inodes.get(&self.number).is_some_and(|inode| {
+            inode.handles.get(&self.disk.process).is_some_and(|count| *count > 1)
+                || inode.is_held(0, u64::MAX)
+        })
     }
 }

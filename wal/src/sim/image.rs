@@ -1,7 +1,7 @@
 //! What a simulated disk holds: live content as the process sees it, durable content as a crash leaves it, and
 //! the changes between the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -20,6 +20,8 @@ pub(super) struct Inode {
     pending: Vec<Change>,
     /// Ranges that readers hold, as maps would.
     held: Vec<(u64, u64, Weak<()>)>,
+    /// Open handles, by process.
+    pub(super) handles: BTreeMap<u64, u32>,
 }
 
 /// One change of a folder that is not durable yet.
@@ -46,13 +48,21 @@ impl NameChange {
         }
     }
 
-    fn touches(&self, dir: &Path) -> bool {
-        let within = |path: &PathBuf| path.parent() == Some(dir);
-        match self {
-            NameChange::Set(path, _) | NameChange::Unset(path) => within(path),
-            NameChange::Rename(from, to, _) => within(from) || within(to),
-        }
+    /// The names it changes.
+    fn names(&self) -> impl Iterator<Item = &Path> {
+        let (one, other) = match self {
+            NameChange::Set(path, _) | NameChange::Unset(path) => (path, None),
+            NameChange::Rename(from, to, _) => (from, Some(to)),
+        };
+        [Some(one), other].into_iter().flatten().map(PathBuf::as_path)
     }
+}
+
+/// A change of names, and the folders that must be synced yet before it is durable.
+#[derive(Debug, Clone)]
+struct PendingName {
+    change: NameChange,
+    folders: BTreeSet<PathBuf>,
 }
 
 /// All files and names.
@@ -61,7 +71,7 @@ pub(super) struct Image {
     pub(super) inodes: BTreeMap<u64, Inode>,
     pub(super) names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
-    pending_names: Vec<NameChange>,
+    pending_names: Vec<PendingName>,
     next_inode: u64,
 }
 
@@ -115,6 +125,19 @@ impl Inode {
         self.held.iter().any(|(at, held, guard)| {
             guard.strong_count() > 0 && *at < offset.saturating_add(len) && offset < at + held
         })
+    }
+
+    pub(super) fn opened(&mut self, process: u64) {
+        *self.handles.entry(process).or_insert(0) += 1;
+    }
+
+    pub(super) fn closed(&mut self, process: u64) {
+        if let Some(count) = self.handles.get_mut(&process) {
+            *count -= 1;
+            if *count == 0 {
+                self.handles.remove(&process);
+            }
+        }
     }
 
     pub(super) fn flip(&mut self, bit: u64) {
@@ -200,31 +223,42 @@ impl Image {
         self.next_inode += 1;
         self.inodes.insert(self.next_inode, Inode::default());
         self.names.insert(path.to_owned(), self.next_inode);
-        self.pending_names.push(NameChange::Set(path.to_owned(), self.next_inode));
+        self.pend(NameChange::Set(path.to_owned(), self.next_inode));
         self.next_inode
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> Option<u64> {
         let inode = self.names.remove(path)?;
-        self.pending_names.push(NameChange::Unset(path.to_owned()));
+        self.pend(NameChange::Unset(path.to_owned()));
         Some(inode)
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> Option<()> {
         let inode = self.names.remove(from)?;
         self.names.insert(to.to_owned(), inode);
-        self.pending_names.push(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
+        self.pend(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
         Some(())
     }
 
+    fn pend(&mut self, change: NameChange) {
+        let folders = change.names().filter_map(Path::parent).map(Path::to_owned).collect();
+        self.pending_names.push(PendingName { change, folders });
+    }
+
+    /// A rename from one folder to another is durable when both are synced. Until then nothing else about its two names is.
     pub(super) fn sync_dir(&mut self, dir: &Path) {
         let durable = &mut self.durable_names;
-        self.pending_names.retain(|change| {
-            let ours = change.touches(dir);
-            if ours {
-                change.apply(durable);
+        let mut undecided = BTreeSet::new();
+        self.pending_names.retain_mut(|pending| {
+            pending.folders.remove(dir);
+            let waits =
+                !pending.folders.is_empty() || pending.change.names().any(|name| undecided.contains(name));
+            if waits {
+                undecided.extend(pending.change.names().map(Path::to_owned));
+            } else {
+                pending.change.apply(durable);
             }
-            !ours
+            waits
         });
     }
 
@@ -282,9 +316,9 @@ impl Image {
             .collect();
         let pick = |unit: Unit| chosen.get(&unit).copied().unwrap_or(0);
         let mut names = self.durable_names.clone();
-        for (i, change) in self.pending_names.iter().enumerate() {
+        for (i, pending) in self.pending_names.iter().enumerate() {
             if pick(Unit::Name(i)) > 0 {
-                change.apply(&mut names);
+                pending.change.apply(&mut names);
             }
         }
         let mut inodes = BTreeMap::new();
@@ -305,11 +339,13 @@ impl Image {
         }
     }
 
-    /// Drops files that have no name any more and no handle that could matter after a sync of the folder.
+    /// Drops a file that has no name any more and no handle.
     pub(super) fn forget(&mut self, number: u64) {
-        let named = self.names.values().chain(self.durable_names.values()).any(|n| *n == number)
-            || self.pending_names.iter().any(|change| match change {
-                NameChange::Set(_, n) | NameChange::Rename(_, _, n) => *n == number,
+        let used = self.inodes.get(&number).is_some_and(|inode| !inode.handles.is_empty());
+        let named = used
+            || self.names.values().chain(self.durable_names.values()).any(|n| *n == number)
+            || self.pending_names.iter().any(|pending| match pending.change {
+                NameChange::Set(_, n) | NameChange::Rename(_, _, n) => n == number,
                 NameChange::Unset(_) => false,
             });
         if !named {

@@ -87,6 +87,8 @@ type Hook = Arc<dyn Fn(&SimDisk, Op, &Path) + Send + Sync>;
 #[derive(Clone)]
 pub struct SimDisk {
     shared: Arc<Shared>,
+    /// Whose handles count for [`DiskFile::in_use`].
+    process: u64,
 }
 
 struct Shared {
@@ -106,6 +108,7 @@ struct State {
     faults: Vec<(Op, u64, Fault)>,
     ops: u64,
     violations: u64,
+    processes: u64,
 }
 
 impl fmt::Debug for SimDisk {
@@ -177,9 +180,10 @@ impl SimDisk {
             faults: Vec::new(),
             ops: 0,
             violations: 0,
+            processes: 0,
         };
         let shared = Shared { state: Mutex::new(state), hook: Mutex::new(None) };
-        Arc::new(SimDisk { shared: Arc::new(shared) })
+        Arc::new(SimDisk { shared: Arc::new(shared), process: 0 })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -239,6 +243,18 @@ impl SimDisk {
         let mut state = self.state();
         state.life += 1;
         state.locks.clear();
+        state.image.inodes.values_mut().for_each(|inode| inode.handles.clear());
+    }
+
+    /// The same disk as another process sees it: what is open there does not count as [in use](DiskFile::in_use) here. Power and
+    /// [`kill`](SimDisk::kill) end all processes.
+    pub fn another_process(&self) -> Arc<SimDisk> {
+        let process = {
+            let mut state = self.state();
+            state.processes += 1;
+            state.processes
+        };
+        Arc::new(SimDisk { shared: Arc::clone(&self.shared), process })
     }
 
     /// How many versions each unit has that a crash now would decide on, the oldest being 0.
@@ -326,8 +342,11 @@ impl SimDisk {
         self.enter(op, path).map_err(|(_, fault)| fault.error())
     }
 
-    fn handle(&self, path: &Path, number: u64, life: u64, writable: bool) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), number, life, writable })
+    fn handle(&self, state: &mut State, path: &Path, number: u64, writable: bool) -> Arc<dyn DiskFile> {
+        if let Some(inode) = state.image.inode(number) {
+            inode.opened(self.process);
+        }
+        Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), number, life: state.life, writable })
     }
 }
 
@@ -374,13 +393,13 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         let number = state.image.add(path);
-        Ok(self.handle(path, number, state.life, true))
+        Ok(self.handle(&mut state, path, number, true))
     }
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.enter_plain(Op::Open, path)?;
+        let mut state = self.enter_plain(Op::Open, path)?;
         let number = *state.image.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(self.handle(path, number, state.life, writable))
+        Ok(self.handle(&mut state, path, number, writable))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ketch_wal::{
-    Batch, Damage, Error, OpenError, Opened, Options, Pool, Position, RECORD_BYTES_MAX, SegmentId, SimDisk,
-    Tail, Wal,
+    Batch, Damage, Error, OpenError, Opened, Options, Position, RECORD_BYTES_MAX, SegmentId, SimDisk, Tail,
+    Wal,
 };
 
 use crate::basics::{DIR, drain, open, put, small, texts};
@@ -219,6 +219,23 @@ fn bad_input_is_named_and_changes_nothing() {
     let ahead = Position::from_u64(wal.end().as_u64() + 8);
     assert!(matches!(wal.purge_before(ahead), Err(Error::Ahead { .. })));
     assert!(matches!(wal.truncate_after(ahead), Err(Error::Ahead { .. })));
+    let one = |from| match &wal.iter(from).collect::<Vec<_>>()[..] {
+        [Err(error)] => error.clone(),
+        other => panic!("{from}: {other:?}"),
+    };
+    for ahead in [ahead, Position::from_u64(u64::MAX), Position::from_u64((wal.end().segment().0 + 1) << 32)]
+    {
+        assert!(
+            matches!(one(ahead), Error::Ahead { position, end } if (position, end) == (ahead, wal.end()))
+        );
+    }
+    assert_eq!(wal.iter(wal.end()).count(), 0);
+    let sealed = wal.segments()[0].end;
+    let behind = Position::from_u64(sealed.as_u64() + 8);
+    assert_eq!(wal.iter(sealed).count() + 4, all.len());
+    for odd in [inside, behind, Position::from_u64(first.as_u64() + 1)] {
+        assert!(matches!(one(odd), Error::NotARecord { position } if position == odd));
+    }
     assert!(matches!(wal.replace(&[SegmentId(99)], vec![]), Err(Error::NotReplaceable { .. })));
     assert_eq!(texts(&wal, Position::START), all);
     let bad = |options: Options| Wal::open(SimDisk::new(1), Path::new("/x"), options).unwrap_err();
@@ -240,28 +257,26 @@ fn metadata_is_in_every_segment() {
 }
 
 #[test]
-fn logs_share_a_pool() {
-    let disk = SimDisk::new(5);
-    let pool = Arc::new(Pool::new(2));
-    let options = Options { pool: Some(pool.clone()), spare_segments: 0, ..small() };
-    let log = |dir: &str| Wal::open(disk.clone(), Path::new(dir), options.clone()).unwrap().wal;
-    let (a, b) = (log("/a"), log("/b"));
-    let mut last = Position::START;
-    for i in 0..12 {
-        last = put(&a, &format!("{i} {}", "s".repeat(1500)));
-    }
-    a.purge_before(last).unwrap();
-    a.sync().unwrap();
-    drain(&a);
-    assert!(!pool.is_empty());
-    for i in 0..12 {
-        put(&b, &format!("{i} {}", "s".repeat(1500)));
-    }
-    assert!(pool.is_empty());
-    b.sync().unwrap();
-    let (in_a, in_b) = (texts(&a, Position::START), texts(&b, Position::START));
-    drop((a, b));
+fn a_segment_built_for_another_log_is_not_taken() {
+    let disk = SimDisk::new(6);
+    let log = |dir: &str| Wal::open(disk.clone(), Path::new(dir), small()).unwrap().wal;
+    let (mine, other) = (log("/mine"), log("/other"));
+    put(&mine, "kept");
+    let sealed = mine.seal(&mut Batch::new()).unwrap().id;
+    mine.sync().unwrap();
+    let files = disk.paths();
+    let mut builder = other.build_segment().unwrap();
+    let mut batch = Batch::new();
+    batch.push(1, &[b"not for you"]);
+    builder.append(&mut batch).unwrap();
+    let built = builder.finish(&mut Batch::new()).unwrap();
+    let id = built.info().id;
+    let refused = mine.replace(&[sealed], vec![built]);
+    assert!(matches!(refused, Err(Error::NotReplaceable { segment, .. }) if segment == id), "{refused:?}");
+    assert_eq!(disk.paths(), files, "the segment is dropped");
+    assert_eq!(texts(&mine, Position::START), ["kept"]);
+    drop((mine, other));
     disk.crash();
-    let (a, b) = (log("/a"), log("/b"));
-    assert_eq!((texts(&a, Position::START), texts(&b, Position::START)), (in_a, in_b));
+    assert_eq!(texts(&log("/mine"), Position::START), ["kept"]);
+    assert!(texts(&log("/other"), Position::START).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Failing writes and syncs, full disks: nothing is acknowledged that is not durable, and nothing acknowledged is lost.
 
 use ketch_wal::sim::{Fault, Op};
-use ketch_wal::{Batch, Disk, Error, Opened, Options, Position, Progress, SimDisk, Wal};
+use ketch_wal::{Batch, Disk, Error, OpenError, Opened, Options, Position, Progress, SimDisk, Wal};
 
 use crate::basics::{drain, open, put, small, texts};
 
@@ -226,4 +226,55 @@ fn spares_leave_room_for_what_must_be_written() {
     disk.set_capacity(None);
     drain(&wal);
     assert_eq!(wal.stats().spares, 2);
+}
+
+/// Not a byte is free when the log is opened again.
+fn opened_on_a_full_disk(options: &Options, spares: bool, purge: bool) -> Result<(), OpenError> {
+    let disk = SimDisk::new(11);
+    let wal = open(&disk, options.clone()).wal;
+    let mut acknowledged = Vec::new();
+    for i in 0..6 {
+        acknowledged.push(format!("{i} {}", "f".repeat(2500)));
+        commit(&wal, &acknowledged[i]).unwrap();
+        if spares {
+            drain(&wal);
+        }
+    }
+    if purge {
+        let last = wal.segments().last().unwrap().first;
+        wal.purge_before(last).unwrap();
+        wal.sync().unwrap();
+        acknowledged.drain(..5);
+    }
+    drop(wal);
+    disk.kill();
+    let used = disk.paths().iter().map(|path| disk.content(path).unwrap().len() as u64).sum();
+    disk.set_capacity(Some(used));
+    let read_only = Options { read_only: true, ..options.clone() };
+    assert_eq!(texts(&open(&disk, read_only).wal, Position::START), acknowledged, "reading needs no room");
+    let opened = Wal::open(disk.clone(), std::path::Path::new(crate::basics::DIR), options.clone());
+    let outcome = opened.map(|opened| assert_eq!(texts(&opened.wal, Position::START), acknowledged));
+    // Whatever came of it: with room there is the log with all that was acknowledged.
+    disk.kill();
+    disk.set_capacity(None);
+    let wal = open(&disk, options.clone()).wal;
+    assert_eq!(texts(&wal, Position::START), acknowledged);
+    commit(&wal, "goes on").unwrap();
+    outcome
+}
+
+#[test]
+fn a_log_is_opened_for_writing_on_a_full_disk_if_it_has_room_of_its_own() {
+    let filled = Options { spare_segments: 2, ..small() };
+    let growing = Options { zero_fill: false, spare_segments: 2, ..small() };
+    // A segment that was filled ahead has room for the record of the new life; and spares are given up for it.
+    for options in [&filled, &growing] {
+        opened_on_a_full_disk(options, true, false).unwrap();
+    }
+    // So is a file that would be recycled.
+    opened_on_a_full_disk(&filled, false, true).unwrap();
+    for (options, spares) in [(&filled, false), (&growing, false)] {
+        let error = opened_on_a_full_disk(options, spares, false).unwrap_err();
+        assert!(error.is_no_space(), "{error}");
+    }
 }

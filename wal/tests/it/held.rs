@@ -49,6 +49,35 @@ fn bytes_of_an_earlier_opening_do_not_change() {
     assert!(held.iter().all(|byte| *byte == b'a'));
 }
 
+/// What was purged durably and not yet let go of when the log was closed is found by the next opening, which may use the files again.
+fn purged_then_opened_again(open: impl Fn() -> Wal) {
+    let wal = open();
+    let at = put(&wal, &"a".repeat(3000));
+    let (held, mut late) = (wal.read(at).unwrap().data, wal.iter(Position::START));
+    let view = wal.view(at).unwrap().unwrap();
+    let mut last = at;
+    for _ in 0..6 {
+        last = put(&wal, &"b".repeat(3000));
+    }
+    wal.purge_before(last).unwrap();
+    wal.sync().unwrap();
+    drop(wal);
+    churn(&open(), "c", |_, _| {});
+    assert!(held.iter().all(|byte| *byte == b'a'));
+    assert!(view.record(at.offset(), true).unwrap().data.iter().all(|byte| *byte == b'a'));
+    // An iterator of that time goes on as well.
+    assert!(late.next().unwrap().unwrap().data.iter().all(|byte| *byte == b'a'));
+}
+
+#[test]
+fn a_reopening_recycles_no_file_under_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    purged_then_opened_again(|| real(dir.path()));
+    let disk = SimDisk::new(1);
+    purged_then_opened_again(|| open(&disk, small()).wal);
+    assert_eq!(disk.violations(), 0);
+}
+
 #[test]
 fn what_was_read_and_let_go_is_recycled() {
     let dir = tempfile::tempdir().unwrap();

@@ -22,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) states: u64,
     pub(crate) points: u64,
     pub(crate) complete_points: u64,
+    /// Among the states, those of a recovery that was itself crashed.
+    pub(crate) recoveries: u64,
 }
 
 impl Report {
@@ -29,6 +31,7 @@ impl Report {
         self.states += other.states;
         self.points += other.points;
         self.complete_points += other.complete_points;
+        self.recoveries += other.recoveries;
     }
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Plan {
     /// A point with at most this many crash states has all of them checked; one with more, this many at random.
     pub(crate) bound: u64,
     pub(crate) zero_fill: bool,
+    /// Every so many states, the recovery is crashed at each operation of its own, and so is the recovery after that. 0 is never.
+    pub(crate) again: u64,
 }
 
 pub(crate) struct Random(u64);
@@ -393,7 +398,52 @@ impl Hunt {
         let copies = std::mem::take(&mut self.trap.lock().unwrap().copies);
         for (i, (disk, oldest)) in copies.into_iter().enumerate() {
             self.report.states += 1;
+            if self.plan.again > 0 && self.report.states.is_multiple_of(self.plan.again) {
+                self.crash_recovery(&disk.crashed(&[]), oldest, 2)
+                    .map_err(|e| format!("crash state {i}: {e}"))?;
+            }
             self.check(&disk, oldest, i).map_err(|e| format!("crash state {i}: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Recovers while power may go at each operation; what that leaves is recovered in the same way, `depth` times in all.
+    fn crash_recovery(&mut self, disk: &Arc<SimDisk>, oldest: usize, depth: u32) -> Result<(), String> {
+        let copies = Arc::new(Mutex::new(Vec::new()));
+        let (into, random) = (Arc::clone(&copies), Mutex::new(Random(self.report.states)));
+        disk.set_hook(Some(Arc::new(move |disk: &SimDisk, op: Op, _: &Path| {
+            if matches!(op, Op::Read | Op::Open | Op::List | Op::WriteBack) {
+                return;
+            }
+            let versions = disk.undecided();
+            for style in 0..4 {
+                let mut random = random.lock().unwrap();
+                let kept: Vec<u32> = versions
+                    .iter()
+                    .map(|n| match style {
+                        0 => 0,
+                        1 => n - 1,
+                        _ => random.below(u64::from(*n)) as u32,
+                    })
+                    .collect();
+                into.lock().unwrap().push((op, disk.crashed(&kept)));
+            }
+        })));
+        let opened = Wal::open(disk.clone(), Path::new(DIR), self.options.clone());
+        disk.set_hook(None);
+        let found = content(&opened.map_err(|error| error.to_string())?.wal)?;
+        if !self.contents[oldest..].iter().any(|content| **content == found) {
+            return Err(self.unknown(&found, oldest));
+        }
+        let copies = std::mem::take(&mut *copies.lock().unwrap());
+        for (op, copy) in copies {
+            self.report.states += 1;
+            self.report.recoveries += 1;
+            let outcome = match depth {
+                0 | 1 => self.check(&copy, oldest, 0),
+                _ => self.crash_recovery(&copy, oldest, depth - 1),
+            };
+            outcome.map_err(|error| format!("power lost at {op:?} of its recovery: {error}"))?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ mod held;
 mod hunt;
 mod nonsense;
 mod planted;
+mod pools;
+mod readers;
 mod regressions;
 mod signal;
 mod threads;

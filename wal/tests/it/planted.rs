@@ -8,11 +8,12 @@ use crate::failing::failing;
 use crate::faults::failed_sync;
 use crate::flips::flip_every_bit;
 use crate::hunt::{Plan, hunt};
+use crate::pools::shared_pool_crashed_everywhere;
 use crate::regressions::killed_then_power_lost_in_recovery;
 
 fn by_hunt() -> Result<(), String> {
     for seed in 0..40 {
-        hunt(Plan { seed, steps: 40, bound: 12, zero_fill: seed % 2 == 0 })?;
+        hunt(Plan { seed, steps: 40, bound: 12, zero_fill: seed % 2 == 0, again: 0 })?;
     }
     Ok(())
 }
@@ -92,9 +93,13 @@ fn by_stale_tail() -> Result<(), String> {
     Ok(())
 }
 
+fn by_pool() -> Result<(), String> {
+    shared_pool_crashed_everywhere().map(drop)
+}
+
 type Finder = fn() -> Result<(), String>;
 
-const BUGS: [(Bug, Finder); 18] = [
+const BUGS: [(Bug, Finder); 19] = [
     (Bug::FolderNotSynced, by_hunt),
     (Bug::HeaderNotSynced, by_hunt),
     (Bug::AcknowledgedBeforeSync, by_hunt),
@@ -113,6 +118,7 @@ const BUGS: [(Bug, Finder); 18] = [
     (Bug::HalfBatchAccepted, by_hunt),
     (Bug::TruncationForgotten, by_hunt),
     (Bug::FolderSettledFirst, killed_then_power_lost_in_recovery),
+    (Bug::OtherFolderNotSynced, by_pool),
 ];
 
 #[test]
