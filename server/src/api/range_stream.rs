@@ -2,7 +2,9 @@
 //!
 //! etcd's contract (`v3_server.go`, 3.7): the first message has up to ten pairs; each following one has twice as many
 //! while the last was below half of the size aimed at, and half as many when it was above twice that size. Only the
-//! last message has header, `more` and `count`. A client that reads slowly has two messages read ahead for it;
+//! last message has header, `more` and `count`. A target to sort by without an order sorts each message by it; an answer of
+//! one message is the one that `Range` gives, longer ones go on in the order of keys, where etcd skips keys or repeats
+//! them. A client that reads slowly has two messages read ahead for it;
 //! one that takes nothing for a while loses its hold on the store's state, which would keep compaction from giving space
 //! back. It can go on as long as its revision is not compacted, as in etcd.
 
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ketch_mvcc::{KeyRange, KeyValue, View};
+use ketch_mvcc::{KeyRange, KeyValue, Query, SortTarget, View};
 use ketch_proto::etcdserverpb::{RangeRequest, range_request};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +21,7 @@ use super::answer::{LastOfRange, RangeChunk};
 use super::context::Context;
 use super::error::ApiError;
 use super::{Api, range, validate};
+use crate::apply::txn::query_of;
 use crate::grpc::outgoing::pairs_len;
 
 /// Pairs in the first message.
@@ -84,6 +87,8 @@ struct Walk {
     began: i64,
     keys_only: bool,
     count_only: bool,
+    /// What each message is sorted by, if not by key.
+    sorted: Option<Query>,
     /// The state that is read, and where in it.
     hold: Option<Hold>,
     /// Where to go on without a hold; `None` behind the last pair.
@@ -127,7 +132,8 @@ impl Pairs {
 
 impl Walk {
     fn new(api: &Arc<Api>, request: RangeRequest) -> Result<Walk, ApiError> {
-        let range = KeyRange::from_wire(request.key, request.range_end);
+        let query = query_of(&request);
+        let range = query.range.clone();
         let left = usize::try_from(request.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
         let view = api.shared.reader.view();
         let began = view.revision();
@@ -139,6 +145,7 @@ impl Walk {
             began,
             keys_only: request.keys_only,
             count_only: request.count_only,
+            sorted: query.sort.is_some_and(|(target, _)| target != SortTarget::Key).then_some(query),
             hold: None,
             left,
             sent: 0,
@@ -156,7 +163,7 @@ impl Walk {
             KeyRange::Span { end, .. } => KeyRange::Span { start: next, end: end.clone() },
             single @ KeyRange::Single(_) => single.clone(),
         };
-        let iter = view.iter(range, self.revision)?.keys_only(self.keys_only);
+        let iter = view.iter(range, self.revision)?.keys_only(self.keys_only || self.sorted.is_some());
         self.hold = Some(Hold { view, pairs: Pairs { iter, ahead: None } });
         Ok(())
     }
@@ -198,7 +205,11 @@ impl Walk {
         if self.count_only {
             return Ok(RangeChunk { kvs: Vec::new(), last: Some(self.last(false, self.count()?)) });
         }
-        let (kvs, more) = self.read().await?;
+        let (mut kvs, more) = self.read().await?;
+        if let Some(query) = self.sorted.take() {
+            kvs = self.sort(&query, kvs, more).await?;
+            self.sorted = Some(query);
+        }
         self.sent += kvs.len();
         self.left -= kvs.len().min(self.left);
         let last = if more && self.left > 0 {
@@ -228,6 +239,23 @@ impl Walk {
         let more = pairs.ahead.is_some();
         self.hold = Some(Hold { view, pairs });
         Ok((kvs, more))
+    }
+
+    /// The pairs of one message, sorted by the target of `query`.
+    async fn sort(&self, query: &Query, kvs: Vec<KeyValue>, more: bool) -> Result<Vec<KeyValue>, ApiError> {
+        let (Some(hold), Some(first), Some(last)) = (&self.hold, kvs.first(), kvs.last()) else {
+            return Ok(kvs);
+        };
+        let mut query = Query { revision: self.revision, ..query.clone() };
+        let whole = self.sent == 0 && (!more || kvs.len() >= self.left);
+        if !whole && let KeyRange::Span { .. } = query.range {
+            let start = Bytes::copy_from_slice(first.fields().key);
+            // The least key behind the last one.
+            let end = [last.fields().key, &[0]].concat();
+            query.range = KeyRange::Span { start, end: Some(end.into()) };
+            query.limit = 0;
+        }
+        Ok(range::read(&self.api, hold.view.clone(), query).await?.kvs)
     }
 
     /// Chooses how many pairs the next message has.

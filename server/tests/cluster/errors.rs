@@ -77,18 +77,19 @@ fn followers_do_not_move_the_leader_and_learners_do_little() {
 }
 
 #[test]
-fn an_unhealthy_cluster_takes_no_voter_and_a_lone_member_knows_no_leader() {
+fn an_unhealthy_cluster_takes_no_member_and_a_lone_member_knows_no_leader() {
     at_both(
         FLAGS,
-        "an_unhealthy_cluster_takes_no_voter_and_a_lone_member_knows_no_leader",
+        "an_unhealthy_cluster_takes_no_member_and_a_lone_member_knows_no_leader",
         async |who, mut cluster| {
             let via = cluster.leader().await;
             cluster.members[(via + 1) % 3].kill();
-            let request =
-                MemberAddRequest { peer_urls: vec!["http://127.0.0.1:1".into()], is_learner: false };
             let channel = cluster.members[via].channel();
-            let added = ClusterClient::new(channel.clone()).member_add(request).await;
-            is(who, added, RpcError::Unhealthy);
+            for is_learner in [false, true] {
+                let request = MemberAddRequest { peer_urls: vec!["http://127.0.0.1:1".into()], is_learner };
+                let added = ClusterClient::new(channel.clone()).member_add(request).await;
+                is(who, added, RpcError::Unhealthy);
+            }
             cluster.members[(via + 2) % 3].kill();
             knows_no_leader(&channel).await;
             is(who, read(channel.clone(), true).await, RpcError::NoLeader);

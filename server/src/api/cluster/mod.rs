@@ -37,9 +37,7 @@ pub async fn add(
     request: pb::MemberAddRequest,
 ) -> Result<pb::MemberAddResponse, ApiError> {
     let peer_urls = urls(&request.peer_urls).ok_or(RpcError::MemberBadURLs)?;
-    if !request.is_learner {
-        rules::may_add_voter(&api)?;
-    }
+    rules::may_add(&api, request.is_learner)?;
     let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let member = Member {
         id: id::member_id(&peer_urls, "", Some(i64::try_from(second).unwrap_or_default())),

@@ -16,11 +16,12 @@ const HEALTHY: Duration = Duration::from_secs(5);
 /// A learner may vote once it has this share of the leader's log, in hundredths.
 const READY_PERCENT: u64 = 90;
 
-/// A further voter must leave a quorum of members that are started and connected.
+/// A further voter must leave a quorum of members that are started. A further member, learner or voter, needs as many
+/// connected ones as there must be once it votes.
 ///
 /// # Errors
 /// etcd's.
-pub(super) fn may_add_voter(api: &Api) -> Result<(), RpcError> {
+pub(super) fn may_add(api: &Api, is_learner: bool) -> Result<(), RpcError> {
     if !api.limits.strict_reconfig {
         return Ok(());
     }
@@ -28,7 +29,8 @@ pub(super) fn may_add_voter(api: &Api) -> Result<(), RpcError> {
     let voters: Vec<&Member> = cluster.voters().collect();
     let started = started(&voters);
     // One member alone may always grow, or a lost cluster could never be rebuilt.
-    if !(started == 1 && voters.len() == 1) && started < quorum(voters.len() + 1) {
+    let rebuilds = started == 1 && voters.len() == 1;
+    if !is_learner && !rebuilds && started < quorum(voters.len() + 1) {
         return Err(RpcError::MemberNotEnoughStarted);
     }
     if voters.len() > 1 && connected(api, &voters) < quorum(voters.len() + 1) {
