@@ -234,7 +234,8 @@ mod tests {
             Ok(bootstrap::First::New(sim::founding()))
         })
         .unwrap();
-        let shared = Arc::new(Shared::new(1, 1, opened.applier.store().reader()));
+        let shared =
+            Arc::new(Shared::new(1, 1, opened.applier.store().reader(), Arc::clone(opened.applier.hashes())));
         let metrics = Arc::new(Metrics::new());
         let driver = Driver::new(opened.core, opened.log, opened.applier, opened.staging, shared, metrics);
         Proposer::new(Arc::new(driver), 1, 1, request_bytes_max)

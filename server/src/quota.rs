@@ -229,7 +229,7 @@ mod tests {
         let store =
             ketch_mvcc::Store::open(disk.clone(), std::path::Path::new("/s"), ketch_mvcc::Options::default())
                 .unwrap();
-        let shared = Shared::new(1, 1, store.reader());
+        let shared = Shared::new(1, 1, store.reader(), Arc::default());
         let look = |capacity| {
             disk.set_capacity(capacity);
             Reserve::new(disk.clone(), vec!["/s".into()]).look(&shared);

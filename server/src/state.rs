@@ -11,6 +11,7 @@ use ketch_proto::etcdserverpb::{AlarmMember, ResponseHeader};
 use tokio::sync::watch;
 
 use crate::apply::cluster::Cluster;
+use crate::apply::hashes::CompactionHashes;
 use crate::clock;
 use crate::consensus::core::Standing;
 use crate::late::Leadership;
@@ -24,6 +25,8 @@ pub struct Shared {
     pub cluster_id: u64,
     /// The store's published roots.
     pub reader: Reader,
+    /// The hashes of the last compactions.
+    pub hashes: Arc<CompactionHashes>,
     term: AtomicU64,
     leader: AtomicU64,
     leadership: RwLock<Leadership>,
@@ -47,11 +50,12 @@ pub struct Shared {
 impl Shared {
     /// The state of member `member_id` of cluster `cluster_id` before it has said anything.
     #[must_use]
-    pub fn new(member_id: u64, cluster_id: u64, reader: Reader) -> Shared {
+    pub fn new(member_id: u64, cluster_id: u64, reader: Reader, hashes: Arc<CompactionHashes>) -> Shared {
         Shared {
             member_id,
             cluster_id,
             reader,
+            hashes,
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leadership: RwLock::default(),

@@ -59,6 +59,8 @@ impl Upkeep {
         let more_store =
             self.background.step(STORE_BUDGET).map_err(|fault| format!("the store failed: {fault}"))?;
         let shared = Arc::clone(self.driver.shared());
+        // First: what a compaction found is not dropped before.
+        let more_hashes = shared.hashes.settle().map_err(|error| format!("the store failed: {error}"))?;
         let (more_memory, compaction, durable) = self.driver.with_applier(|applier| {
             let store = applier.store_mut();
             shared.set_used_bytes(store.logical_bytes());
@@ -77,7 +79,8 @@ impl Upkeep {
         let log = |error| format!("the raft log failed: {error}");
         self.driver.purge().map_err(log)?;
         let more_log = self.driver.wal().step(LOG_BUDGET).map_err(log)?;
-        Ok(more_store == Progress::More
+        Ok(more_hashes
+            || more_store == Progress::More
             || more_memory == Progress::More
             || more_log == ketch_wal::Progress::More)
     }

@@ -4,7 +4,9 @@
 //! randomness and no I/O of its own (the store writes its batches through the `Disk` seam). Applying is a
 //! function of (state, command): flags, sizes and clocks were consulted when the command was proposed.
 
-use ketch_mvcc::{Applied, Fault, Store, WriteError};
+use std::sync::Arc;
+
+use ketch_mvcc::{Applied, Fault, Store, View, WriteError};
 use ketch_proto::etcdserverpb::{AlarmMember, InternalRaftRequest};
 use ketch_raft::{ConfChange, Entry, Payload, SnapshotMeta};
 
@@ -13,6 +15,7 @@ use super::answer::{Answer, Outcome};
 use super::cluster::Cluster;
 use super::command::{self, RequestId};
 use super::downgrade::Downgrade;
+use super::hashes::CompactionHashes;
 use super::size::BUNCH_BYTES_MAX;
 use super::tally::Tally;
 use super::{kv, txn};
@@ -87,6 +90,7 @@ pub struct ApplyCore {
     /// What was applied since the last commit, in bytes of commands and tombstones.
     bunch_bytes: u64,
     tally: Tally,
+    hashes: Arc<CompactionHashes>,
 }
 
 impl ApplyCore {
@@ -108,6 +112,7 @@ impl ApplyCore {
             applied,
             bunch_bytes: 0,
             tally,
+            hashes: Arc::default(),
         })
     }
 
@@ -131,6 +136,12 @@ impl ApplyCore {
     /// Whether the cluster or its alarms changed since this was asked last.
     pub fn take_cluster_changed(&mut self) -> bool {
         std::mem::take(&mut self.cluster_changed)
+    }
+
+    /// The hashes of the last compactions.
+    #[must_use]
+    pub fn hashes(&self) -> &Arc<CompactionHashes> {
+        &self.hashes
     }
 
     /// What was applied since this was asked last.
@@ -189,6 +200,12 @@ impl ApplyCore {
         Ok(self.applied)
     }
 
+    /// A view of everything applied so far.
+    fn published(&mut self) -> Result<View, ApplyFault> {
+        self.commit()?;
+        Ok(self.store.reader().view())
+    }
+
     /// Pins what is committed, for peers that need a snapshot. Entries that changed nothing may be missing at its end: the
     /// view says up to where it is.
     #[must_use]
@@ -209,6 +226,7 @@ impl ApplyCore {
         let staged = staged.ok_or_else(|| format!("the snapshot at entry {} is not staged", meta.index))?;
         self.store.adopt(staged).map_err(|fault| fault.to_string())?;
         staging.taken_over();
+        self.hashes.clear();
         self.cluster = Cluster::load(&self.store)?;
         self.alarms = Alarms::load(&self.store)?;
         self.applied = self.store.applied();
@@ -228,7 +246,11 @@ impl ApplyCore {
             Payload::Normal(command) => {
                 let (id, request) = command::decode(command).map_err(refuse)?;
                 let wanted = id.is_some_and(|id| id.member == self.member);
+                let before = request.compaction.as_ref().map(|_| self.published()).transpose()?;
                 let outcome = self.dispatch(&request, wanted)?.map_err(refuse)?;
+                if let (Some(compaction), Some(view), Ok(_)) = (&request.compaction, before, &outcome) {
+                    self.hashes.compacting(compaction.revision, view);
+                }
                 self.tally.add(&request, &outcome);
                 self.bunch_bytes += outcome.as_ref().map_or(0, Answer::tombstone_bytes);
                 answers.extend(id.filter(|_| wanted).map(|id| Answered { id, outcome }));

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod downgrade;
+pub mod hashes;
 pub mod kv;
 pub mod size;
 pub mod tally;

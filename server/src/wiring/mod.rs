@@ -84,7 +84,12 @@ pub async fn start(config: &Config) -> Result<Running, String> {
 
     let metrics = Arc::new(Metrics::new());
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
-    let shared = Arc::new(Shared::new(identity.member_id, identity.cluster_id, applier.store().reader()));
+    let shared = Arc::new(Shared::new(
+        identity.member_id,
+        identity.cluster_id,
+        applier.store().reader(),
+        Arc::clone(applier.hashes()),
+    ));
     let driver = Driver::new(core, log, applier, staging, Arc::clone(&shared), Arc::clone(&metrics));
     let driver = Arc::new(
         driver.warn_of_slow_batches(config.warning_apply_duration).stall_after(config.election_ticks()),

@@ -99,13 +99,20 @@ fn equal_states_have_equal_hashes() {
         assert_eq!(hashes.len(), 8, "different states have different hashes");
 
         // Compacted at the same revision, in one step or in several, with the files cleaned up or not.
+        let before = one.hash(120).await;
         one.compact(120, true).await;
+        assert_eq!(one.hash(120).await, before, "a compaction keeps the hash of what it finds");
         for revision in [40, 80] {
             two.compact(revision, false).await;
         }
         assert_ne!(one.hash(200).await.hash, two.hash(200).await.hash, "what is compacted counts");
+        let before = two.hash(120).await;
         two.compact(120, false).await;
-        for revision in [120, 121, 200, latest, 0] {
+        assert_eq!(two.hash(120).await, before, "also while it is not carried out");
+        for (point, compact_revision) in [(40, -1), (80, 40), (120, 80)] {
+            assert_eq!(two.hash(point).await.compact_revision, compact_revision, "each from the one before");
+        }
+        for revision in [121, 200, latest, 0] {
             let hash = one.hash(revision).await;
             assert_eq!(two.hash(revision).await, hash, "at {revision}");
             assert_eq!(hash.compact_revision, 120);
@@ -119,6 +126,20 @@ fn equal_states_have_equal_hashes() {
         }
         let whole = one.maintenance.hash(HashRequest {}).await.unwrap().into_inner().hash;
         assert_eq!(two.maintenance.hash(HashRequest {}).await.unwrap().into_inner().hash, whole);
+
+        // Ten are kept; a restart forgets them.
+        for point in 121..=130 {
+            one.compact(point, false).await;
+        }
+        let refused = one.maintenance.hash_kv(HashKvRequest { revision: 120 }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange);
+        assert_eq!(one.hash(121).await.compact_revision, 120);
+        two.compact(130, true).await;
+        let restarted = one.server.clone();
+        tokio::task::block_in_place(|| one.process.kill());
+        let mut one = Member::start(restarted).await;
+        let refused = one.maintenance.hash_kv(HashKvRequest { revision: 121 }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange);
 
         // One byte apart.
         one.write(2, 3).await;

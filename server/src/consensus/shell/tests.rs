@@ -96,7 +96,8 @@ fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: P
     };
     let opened =
         bootstrap::open(&disk, Path::new("/member"), &options, || Ok(First::New(founding(id)))).unwrap();
-    let shared = Arc::new(Shared::new(id, 1, opened.applier.store().reader()));
+    let shared =
+        Arc::new(Shared::new(id, 1, opened.applier.store().reader(), Arc::clone(opened.applier.hashes())));
     let driver = Driver::new(opened.core, opened.log, opened.applier, opened.staging, shared, Arc::default());
     driver.connect(Arc::new(wire));
     let driver = Arc::new(driver);

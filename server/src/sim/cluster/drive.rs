@@ -188,7 +188,10 @@ impl World {
         let stuck = node.stuck;
         let Some(live) = node.live.as_mut().filter(|_| !stuck) else { return Ok(()) };
         let step = match duty {
-            0 => live.background.step(200).map(|_| ()).map_err(|fault| fault.to_string()),
+            0 => match live.applier.hashes().settle() {
+                Ok(_) => live.background.step(200).map(|_| ()).map_err(|fault| fault.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
             1 => live.applier.store_mut().step(64).map(|_| ()).map_err(|fault| fault.to_string()),
             2 => live.log.wal().step(64 << 10).map(|_| ()).map_err(|fault| fault.to_string()),
             _ => Ok(()),

@@ -125,7 +125,7 @@ impl End {
         let network = Network::start(options, Arc::clone(&inbox) as Arc<dyn Inlet>).unwrap();
         let store =
             ketch_mvcc::Store::open(disk, &dir.path().join("own"), Options::default()).unwrap().reader();
-        let shared = Arc::new(Shared::new(place.id, place.cluster, store));
+        let shared = Arc::new(Shared::new(place.id, place.cluster, store, Arc::default()));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(serve::listen(&Url::parse(&place.url).unwrap())).unwrap();

@@ -29,8 +29,8 @@ pub(super) struct Generator {
     pub(super) revision: i64,
     pub(super) compacted: i64,
     values: u64,
-    /// Where was compacted: for those, etcd answers HashKV from a cache.
-    compactions: BTreeSet<i64>,
+    /// Where was compacted without waiting for it: etcd may not have hashed there yet.
+    hashing: BTreeSet<i64>,
     /// Alarms that are raised; while there are some, most writes are refused.
     pub(super) alarms: Vec<AlarmMember>,
 }
@@ -42,7 +42,7 @@ impl Generator {
             revision: 1,
             compacted: 0,
             values: 0,
-            compactions: BTreeSet::new(),
+            hashing: BTreeSet::new(),
             alarms: Vec::new(),
         }
     }
@@ -53,7 +53,9 @@ impl Generator {
         match request {
             Request::Compact(request) if !reply.refused => {
                 self.compacted = request.revision;
-                self.compactions.insert(request.revision);
+                if !request.physical {
+                    self.hashing.insert(request.revision);
+                }
             }
             Request::Alarm(request) if !reply.refused => match request.action {
                 1 => self.alarms.extend(reply.alarms.iter().copied()),
@@ -93,8 +95,8 @@ impl Generator {
             45..50 => Request::Hash(HashRequest {}),
             50..70 => {
                 let revision = self.revision();
-                let cached = self.compactions.contains(&revision);
-                Request::HashKv(HashKvRequest { revision: if cached { 0 } else { revision } })
+                let hashing = self.hashing.contains(&revision);
+                Request::HashKv(HashKvRequest { revision: if hashing { 0 } else { revision } })
             }
             70..75 => Request::Defragment(DefragmentRequest {}),
             75..85 => Request::Downgrade(self.downgrade()),

@@ -223,7 +223,11 @@ fn downgrades_hashes_and_the_rest() {
             side.hash_kv(revision).await;
         }
         side.kv.compact(CompactionRequest { revision: 4, physical: true }).await.unwrap();
-        for revision in [0, 2, 3, 5] {
+        for revision in [0, 2, 3, 4, 5] {
+            side.hash_kv(revision).await;
+        }
+        side.kv.compact(CompactionRequest { revision: 5, physical: true }).await.unwrap();
+        for revision in [0, 3, 4, 5] {
             side.hash_kv(revision).await;
         }
         let own = side.maintenance.status(StatusRequest {}).await.unwrap().into_inner().leader;
