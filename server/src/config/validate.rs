@@ -104,6 +104,15 @@ fn timing(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Options that etcd gives up, and its words whenever one is given; they have no effect here.
+const DEPRECATED: [(&str, &str); 2] = [
+    ("max-snapshots", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
+    (
+        "v2-deprecation",
+        "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.",
+    ),
+];
+
 /// Refuses every option that was given a value ketch cannot honour; returns what is worth a warning.
 ///
 /// # Errors
@@ -114,6 +123,11 @@ pub(crate) fn refuse_not_yet(settings: &Settings) -> Result<Vec<Notice>, ConfigE
         let Some((_, given)) = settings.given().find(|(name, _)| *name == flag.name) else { continue };
         if flag.kind == Kind::Gates {
             notices.extend(features::check(&given.text)?);
+            continue;
+        }
+        if let Some((_, words)) = DEPRECATED.iter().find(|(name, _)| *name == flag.name) {
+            let (message, subject) = ((*words).to_owned(), format!("--{}", flag.name));
+            notices.push(Notice { warning: true, message, subject });
             continue;
         }
         if given.value == flag.default_value() || given.text == flag.default {

@@ -44,6 +44,7 @@ use crate::{compactor, corrupt, http, peer, versions};
 mod network;
 mod open;
 mod threads;
+mod told;
 
 pub(crate) use open::{LOG_SEGMENT_BYTES, founding_of};
 
@@ -78,6 +79,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let remote = open::ask_peers(config).await?;
     let opened = open::open(config, remote)?;
     let Opened { identity, boot, core, log, applier, staging, dir, founded, peers: told, .. } = opened;
+    told::starting(config, founded);
     if config.initial_corrupt_check && !founded {
         corrupt::initial(identity, applier.cluster(), applier.store().reader().view()).await?;
     }
@@ -148,6 +150,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         }
     }
     tracing::info!("ready to serve client requests");
+    told::serving(&config.listen_client_urls);
     if let Some(retention) = config.auto_compaction {
         listeners.spawn(compactor::run(Arc::clone(&api), retention, stop.clone()));
     }

@@ -82,3 +82,30 @@ fn the_default_directory_is_named_after_the_member() {
     assert!(process.await_line(crate::harness::process::READY), "{}", process.log());
     assert!(dir.path().join("tester.etcd").is_dir());
 }
+
+/// Scripts wait for such lines; the real etcd says them too.
+#[test]
+fn the_log_says_what_supervisors_look_for() {
+    let test = "the_log_says_what_supervisors_look_for";
+    let etcd = programs::real_etcd(test).map(|tools| tools.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Instance::new(&program, dir.path().join("data"));
+        server.flags = ["--max-snapshots=10", "--v2-deprecation=gone", "--snapshot-catchup-entries=1000"]
+            .map(str::to_owned)
+            .into();
+        let process = server.start_settled();
+        for line in [
+            "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8",
+            "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input",
+            "\"msg\":\"starting an etcd server\"",
+            "\"etcd-version\":\"3.7.1\"",
+            "\"snapshot-catchup-entries\":1000",
+            "\"max-request-bytes\":1572864",
+            "\"pre-vote\":true",
+            "serving client traffic insecurely; this is strongly discouraged!",
+        ] {
+            assert!(process.await_line(line), "{}: no {line:?} in\n{}", program.display(), process.log());
+        }
+    }
+}
