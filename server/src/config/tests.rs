@@ -155,7 +155,9 @@ fn every_default_may_be_spelled_out() {
             continue;
         }
         let config = run(&[&format!("--{}={}", flag.name, flag.default)]);
-        assert_eq!(config.notices, [], "--{}", flag.name);
+        // What is given up is named, whatever its value.
+        let expected = usize::from(flag.name == "max-snapshots");
+        assert_eq!(config.notices.len(), expected, "--{}: {:?}", flag.name, config.notices);
     }
 }
 
