@@ -17,6 +17,10 @@ use crate::caller::Caller;
 use crate::peer::ask;
 use crate::{clock, version};
 
+/// When the leader looks first, in a cluster that has no version yet: as soon as its members answer they agree on one. Each
+/// further look comes after twice the time.
+const SOON: Duration = Duration::from_millis(50);
+
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_secs(4);
 
@@ -109,7 +113,13 @@ pub fn command(version: ClusterVersion) -> InternalRaftRequest {
 
 /// Moves the cluster version whenever this member leads and it is due, until `stop` becomes true.
 pub async fn watch(api: Arc<Api>, mut stop: watch::Receiver<bool>) {
-    while tokio::time::timeout(EVERY, stop.wait_for(|&stop| stop)).await.is_err() {
+    let mut soon = SOON;
+    loop {
+        let pause = if api.shared.cluster().version.is_some() { EVERY } else { soon };
+        soon = EVERY.min(soon * 2);
+        if tokio::time::timeout(pause, stop.wait_for(|&stop| stop)).await.is_ok() {
+            return;
+        }
         let leads = api.shared.standing().leader == api.shared.member_id;
         let cluster = api.shared.cluster();
         // The members are asked only if there is something to decide.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::both::at_both;
 use crate::chaos::replace;
-use crate::harness::programs;
-use crate::members::{Cluster, put};
+use crate::harness::{http, programs};
+use crate::members::{Cluster, eventually, put};
 use crate::run::{Run, runtime};
 
 const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
@@ -112,5 +113,21 @@ fn who_was_removed_does_not_come_back() {
         away.process = Some(crate::harness::process::Process::spawn(&mut cluster.command(&away)));
         stops_and_says_why(&mut away);
         put(cluster.members[0].channel(), "x/two", "are enough").await.unwrap();
+    });
+}
+
+#[test]
+fn founders_agree_on_a_version() {
+    at_both(&[], "founders_agree_on_a_version", async |who, cluster| {
+        for member in &cluster.members {
+            let url = member.url();
+            let port = url.rsplit(':').next().unwrap().parse().unwrap();
+            eventually("the cluster has its version", async || {
+                let (code, body) = tokio::task::block_in_place(|| http::request(port, "GET", "/version"));
+                let agreed = code == 200 && body.contains("\"etcdcluster\":\"3.7.0\"");
+                if agreed { Ok(()) } else { Err(format!("{who}: {code} {body}")) }
+            })
+            .await;
+        }
     });
 }
