@@ -134,6 +134,10 @@ fn many(args: &Args) -> Result<(), String> {
     }
     let wall = started.elapsed().as_secs_f64();
     print!("{total}");
+    if total.leaders_lost > 0 {
+        let share = 100.0 * total.followed_within_two_timeouts as f64 / total.leaders_lost as f64;
+        println!("{share:.1} % of the leaders lost were followed within two election timeouts");
+    }
     println!("{seeds} seeds of {} from {} on, {wall:.1} s", args.scenario, args.from);
     println!(
         "{:.0} events/s, {:.1} simulated hours per hour",

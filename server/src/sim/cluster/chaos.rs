@@ -56,13 +56,15 @@ impl World {
             9 => self.absence(at, election),
             10 => self.resize(),
             11 => self.burn(at),
-            _ => self.rot(at, election),
+            12 => self.rot(at, election),
+            _ => self.leader_death(election),
         }
         Ok(())
     }
 
     fn partition(&mut self, at: usize, election: u64) {
         self.stats.partitions += 1;
+        self.disturb_vacancy();
         let (kind, side) = (self.random.below(4), self.random.next());
         let cut = |from: usize, to: usize| match kind {
             0 => from == at || to == at,
@@ -92,6 +94,13 @@ impl World {
         let id = self.nodes[on].id;
         self.note(to, || format!("{id:x} is to hand leadership to {to:x}"));
         self.input(on, Input::Transfer { to });
+    }
+
+    /// The leader dies, by one death or the other, and is back when others have long led.
+    fn leader_death(&mut self, election: u64) {
+        let Some(at) = self.leader() else { return };
+        let us = election * 4 + self.up_to(election * 2);
+        if self.random.one_in(2) { self.crash(at, us) } else { self.kill(at, us) }
     }
 
     /// The machine of the leader of the newest term.
@@ -141,6 +150,7 @@ impl World {
         let us = self.up_to(most);
         let Some(who) = self.who(at) else { return };
         self.nodes[at].stuck = true;
+        self.disturb_vacancy();
         let id = self.nodes[at].id;
         self.stats.stuck_disks += 1;
         self.note(us, || format!("the disk of {id:x} hangs for {} ms", us / 1000));

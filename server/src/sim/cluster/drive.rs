@@ -90,6 +90,7 @@ impl World {
             Some(_) => Ok(()),
             None => {
                 self.stats.elections += 1;
+                self.end_vacancy();
                 self.note(term, || format!("{id:x} leads term {term}"));
                 Ok(())
             }

@@ -98,6 +98,7 @@ impl World {
     }
 
     fn die(&mut self, at: usize) {
+        self.begin_vacancy(at);
         self.watchers.disconnect(at);
         self.nodes[at].kill();
     }
@@ -120,6 +121,7 @@ impl World {
             return;
         }
         let (id, in_sync) = (self.nodes[at].id, self.random.one_in(2));
+        self.begin_vacancy(at);
         self.watchers.disconnect(at);
         let torn = self.nodes[at].crash(in_sync);
         self.stats.crashes += 1;
@@ -133,6 +135,7 @@ impl World {
         let Some(who) = self.who(at).filter(|_| self.nodes[at].is_up()) else { return };
         let id = self.nodes[at].id;
         self.stats.pauses += 1;
+        self.disturb_vacancy();
         self.note(id, || format!("{id:x} is stopped for {} ms", us / 1000));
         self.nodes[at].deferred = Some(Vec::new());
         self.after(us, What::Resume(who));

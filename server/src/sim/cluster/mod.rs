@@ -21,6 +21,7 @@ mod stats;
 mod tests;
 mod trace;
 mod truth;
+mod vacancy;
 mod watchers;
 mod wgl;
 mod world;

@@ -39,6 +39,11 @@ impl Network {
         self.cuts.clear();
     }
 
+    /// Whether everybody reaches everybody.
+    pub(super) fn is_whole(&self) -> bool {
+        self.cuts.is_empty()
+    }
+
     /// Whether messages do not get through.
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cuts.iter().any(|cut| (cut.1, cut.2) == (from, to))

@@ -32,11 +32,13 @@ pub struct Weights {
     pub replace: u64,
     /// A bit on a disk flips.
     pub bit_rot: u64,
+    /// The leader dies and stays away until there is another one for long.
+    pub leader_death: u64,
 }
 
 impl Weights {
     /// In the order in which they are declared.
-    pub(super) fn all(&self) -> [u64; 13] {
+    pub(super) fn all(&self) -> [u64; 14] {
         [
             self.crash,
             self.kill,
@@ -51,6 +53,7 @@ impl Weights {
             self.change,
             self.replace,
             self.bit_rot,
+            self.leader_death,
         ]
     }
 }
@@ -121,7 +124,7 @@ pub struct Options {
 }
 
 /// Names of the scenarios, with what happens in them.
-pub const SCENARIOS: [(&str, &str); 12] = [
+pub const SCENARIOS: [(&str, &str); 13] = [
     ("mixed", "everything, drawn from the seed"),
     ("calm", "work without faults"),
     ("network", "partitions of all kinds, lost, late and repeated messages"),
@@ -134,6 +137,7 @@ pub const SCENARIOS: [(&str, &str); 12] = [
     ("members", "members come and go"),
     ("replace", "members lose their disk and are replaced"),
     ("rot", "bits flip on disks"),
+    ("failover", "leaders die, one after another"),
 ];
 
 impl Options {
@@ -144,8 +148,12 @@ impl Options {
         let mut random = Random::new(seed ^ 0x6b65_7463_6873_696d);
         let mut options = Options { seed, scenario: name, ..Options::rough(&mut random) };
         options.weights = weights(name, &mut random);
-        if name == "calm" {
+        if matches!(name, "calm" | "failover") {
             (options.drop, options.duplicate, options.late) = (0, 0, 0);
+        }
+        if name == "failover" {
+            options.members = options.members.max(3);
+            options.fault_every_us = options.tick_us * u64::from(options.election_ticks) * 10;
         }
         if matches!(name, "snapshot" | "replace" | "members") || options.weights.absence > 0 {
             options.keep = 5 + random.below(40);
@@ -212,6 +220,7 @@ fn weights(name: &str, random: &mut Random) -> Weights {
         "members" => Weights { change: 6, partition: 1, crash: 1, kill: 1, ..none },
         "replace" => Weights { replace: 2, change: 1, kill: 1, partition: 1, ..none },
         "rot" => Weights { bit_rot: 2, crash: 1, ..none },
+        "failover" => Weights { leader_death: 1, ..none },
         "mixed" => {
             let mut draw = |most: u64| if random.one_in(2) { 0 } else { 1 + random.below(most) };
             Weights {
@@ -228,6 +237,7 @@ fn weights(name: &str, random: &mut Random) -> Weights {
                 change: draw(3),
                 replace: draw(1),
                 bit_rot: 0,
+                leader_death: draw(1),
             }
         }
         _ => none,

@@ -36,6 +36,7 @@ impl World {
             return Err(format!("a command that was not taken took effect all the same ({content:x})"));
         }
         self.settle_watchers()?;
+        self.end_vacancy();
         self.stats.promotions = self.truth.members().promoted;
         self.stats.changes_refused = self.truth.members().refused;
         let report = &self.watchers.report;

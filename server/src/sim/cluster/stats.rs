@@ -70,6 +70,14 @@ stats! {
     failed_starts,
     /// Leaders elected.
     elections,
+    /// Deaths of a leader after which the others were well and connected.
+    leaders_lost,
+    /// Of those, followed by a leader within two election timeouts.
+    followed_within_two_timeouts,
+    /// The same where messages are lost or held back at random.
+    leaders_lost_among_losses,
+    /// Of those, followed by a leader within two election timeouts.
+    followed_among_losses,
     /// Leadership transfers asked for.
     transfers,
     /// Restarts of all members, one after another.

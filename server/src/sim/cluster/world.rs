@@ -85,6 +85,8 @@ pub(super) struct World {
     pub(super) members_seen: u64,
     /// All entries up to here were applied somewhere when the members changed last.
     pub(super) members_changed: u64,
+    /// Since when there is no leader because the last one died.
+    pub(super) vacancy: Option<u64>,
     pub(super) healed: bool,
     pub(super) heal_by: u64,
     pub(super) trace: Trace,
@@ -149,6 +151,7 @@ impl World {
             leaving: BTreeSet::new(),
             members_seen: 0,
             members_changed: 0,
+            vacancy: None,
             healed: false,
             heal_by: u64::MAX,
             trace: Trace::new(words),
