@@ -90,9 +90,10 @@ impl Config {
     /// The peer URLs of the other members that `--initial-cluster` names, in order.
     ///
     /// # Errors
-    /// A list that cannot be read, or that does not name this member.
+    /// A list that cannot be read, that names a URL twice, or that does not name this member.
     pub fn remote_peer_urls(&self) -> Result<Vec<String>, ConfigError> {
         let clusters = self.listed()?;
+        check_duplicates(&clusters)?;
         let others = clusters.into_iter().filter(|(name, _)| *name != self.name);
         let mut urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.to_string()).collect();
         urls.sort();

@@ -81,10 +81,13 @@ type Remote = (u64, Vec<Member>);
 /// A list that cannot be read.
 pub(super) async fn ask_peers(config: &Config) -> Result<Result<Remote, String>, String> {
     let started = config.data_dir.join(datadir::BOOT).exists();
+    // What is wrong with the flags is said before anybody is asked.
     let urls = match started {
-        true => Vec::new(),
-        false => config.remote_peer_urls().map_err(|error| error.to_string())?,
+        true => Ok(Vec::new()),
+        false if config.join_existing => config.remote_peer_urls(),
+        false => config.bootstrap().and_then(|_| config.remote_peer_urls()),
     };
+    let urls = urls.map_err(|error| error.to_string())?;
     if urls.is_empty() {
         return Ok(Err("could not retrieve cluster information from the given URLs".into()));
     }

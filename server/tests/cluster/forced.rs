@@ -55,20 +55,20 @@ fn a_survivor_becomes_a_cluster_of_its_own() {
 
         let own = cluster.members[0].peer_url();
         // What is done twice is done once, and a start that does not insist finds it done.
-        for extra in [&["--force-new-cluster"][..], &["--force-new-cluster=true"], &[]] {
-            cluster.members[0].extra = extra.to_vec();
+        for extra in ["--force-new-cluster", "--force-new-cluster=true", "--force-new-cluster=false"] {
+            cluster.members[0].set_extra([extra]);
             tokio::task::block_in_place(|| cluster.start(0));
             let members = cluster.list(0).await;
             let told: Vec<_> =
                 members.iter().map(|one| (one.id, one.is_learner, &one.peer_urls[..])).collect();
-            assert_eq!(told, [(before.member_id, false, &[own.clone()][..])], "{who}, {extra:?}");
+            assert_eq!(told, [(before.member_id, false, &[own.clone()][..])], "{who}, {extra}");
             let after = status(cluster.members[0].channel()).await.unwrap().header.unwrap();
-            assert_eq!(after.cluster_id, before.cluster_id, "{who}, {extra:?}");
+            assert_eq!(after.cluster_id, before.cluster_id, "{who}, {extra}");
             let found = count(cluster.members[0].channel()).await;
             // etcd forgets what it does not know to be committed.
-            assert!(found == KEYS as i64 || who == "etcd", "{who}, {extra:?}: {found} keys");
+            assert!(found == KEYS as i64 || who == "etcd", "{who}, {extra}: {found} keys");
             put(cluster.members[0].channel(), "x/0000", "on").await.unwrap();
-            if !extra.is_empty() {
+            if !extra.ends_with("false") {
                 cluster.members[0].kill();
             }
         }
@@ -103,7 +103,7 @@ fn a_learner_that_is_all_that_is_left_votes() {
         .await;
         cluster.members.iter_mut().for_each(crate::members::Member::kill);
         cluster.members.remove(0);
-        cluster.members[0].extra = vec!["--force-new-cluster"];
+        cluster.members[0].set_extra(["--force-new-cluster"]);
         tokio::task::block_in_place(|| cluster.start(0));
         assert_eq!(count(cluster.members[0].channel()).await, 1);
         cluster.agree().await;
@@ -119,7 +119,7 @@ fn who_was_removed_is_not_made_a_cluster() {
         cluster.remove(via, id).await;
         let mut gone = cluster.members.remove(at);
         stops_and_says_why(&mut gone);
-        gone.extra = vec!["--force-new-cluster"];
+        gone.set_extra(["--force-new-cluster"]);
         let mut process = Process::spawn(&mut cluster.command(&gone));
         let (status, log) = (tokio::task::block_in_place(|| process.wait()), process.log());
         assert!(!status.success(), "{who}: {status}\n{log}");

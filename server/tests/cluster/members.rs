@@ -38,7 +38,7 @@ pub(crate) struct Member {
     pub(crate) process: Option<Process>,
     pub(crate) paused: bool,
     /// Flags of its own; they come last.
-    pub(crate) extra: Vec<&'static str>,
+    pub(crate) extra: Vec<String>,
 }
 
 impl Member {
@@ -57,6 +57,11 @@ impl Member {
     /// It runs and is not paused.
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_some() && !self.paused
+    }
+
+    /// Flags of its own from now on.
+    pub(crate) fn set_extra<const N: usize>(&mut self, flags: [&str; N]) {
+        self.extra = flags.map(str::to_owned).to_vec();
     }
 
     pub(crate) fn log(&self) -> String {
@@ -117,17 +122,36 @@ impl Cluster {
             born: 0,
             dir: tempfile::tempdir().unwrap(),
         };
-        for _ in 0..count {
-            let member = cluster.draft();
-            cluster.members.push(member);
+        let members = (0..count).map(|_| cluster.draft()).collect();
+        cluster.gather(members);
+        cluster
+    }
+
+    /// The same members on the same ports, of another program, as if nothing had been.
+    pub(crate) fn again(&mut self, program: impl Into<PathBuf>) {
+        let mut members = std::mem::take(&mut self.members);
+        for member in &mut members {
+            drop(member.process.take());
+            drop(std::fs::remove_dir_all(&member.data));
         }
-        let all = cluster.initial_cluster();
-        for member in &mut cluster.members {
+        self.found_again(program, members);
+    }
+
+    /// The same with `members`, who have no data, of another program.
+    pub(crate) fn found_again(&mut self, program: impl Into<PathBuf>, members: Vec<Member>) {
+        self.program = program.into();
+        self.gather(members);
+    }
+
+    /// These are the first members; they are started, and ready.
+    fn gather(&mut self, members: Vec<Member>) {
+        self.members = members;
+        let all = self.initial_cluster();
+        for member in &mut self.members {
             member.birth = ("new", all.clone());
         }
-        (0..count).for_each(|at| cluster.spawn(at));
-        (0..count).for_each(|at| cluster.await_ready(at));
-        cluster
+        (0..self.members.len()).for_each(|at| self.spawn(at));
+        (0..self.members.len()).for_each(|at| self.await_ready(at));
     }
 
     /// A member that nobody knows yet, with a proxy in front.
@@ -282,7 +306,7 @@ impl Cluster {
 
     /// Starts a member that joins. The one it asks who is a member may not have heard of it yet: then it ends, as etcd's do,
     /// and is started again.
-    fn join(&mut self, at: usize) {
+    pub(crate) fn join(&mut self, at: usize) {
         let start = Instant::now();
         loop {
             self.spawn(at);
