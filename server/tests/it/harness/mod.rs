@@ -1,6 +1,7 @@
 //! Processes, ports, clients and the real etcd, for all end-to-end tests.
 
 pub(crate) mod http;
+pub(crate) mod lines;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;

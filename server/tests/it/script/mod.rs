@@ -6,20 +6,14 @@
 mod mask;
 mod parse;
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use crate::harness::process::Instance;
-use crate::harness::programs;
+use crate::harness::{lines, programs};
 
 use parse::Step;
-
-/// How long a command may take for its next line. None that works comes near it.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a command did.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,7 +66,7 @@ fn run(etcdctl: &Path, server: &Instance, step: &Step) -> Outcome {
     let mut stdin = child.stdin.take().unwrap();
     let _ = stdin.write_all(step.input.as_bytes());
     let first_lines = step.lines.map(|lines| {
-        let first = read_lines(child.stdout.take().unwrap(), lines);
+        let first = lines::first(child.stdout.take().unwrap(), lines);
         let _ = child.kill();
         first
     });
@@ -81,28 +75,4 @@ fn run(etcdctl: &Path, server: &Instance, step: &Step) -> Outcome {
     let text = |bytes: &[u8]| mask::mask(&String::from_utf8_lossy(bytes), server.client_port);
     let stdout = first_lines.unwrap_or(output.stdout);
     Outcome { code: output.status.code(), stdout: text(&stdout), stderr: text(&output.stderr) }
-}
-
-/// The first lines of what a command writes; fewer if it ends or says nothing more.
-fn read_lines(from: impl Read + Send + 'static, count: usize) -> Vec<u8> {
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    let mut text = Vec::new();
-    for _ in 0..count {
-        match lines.recv_timeout(PATIENCE) {
-            Ok(line) => text.extend(line.into_iter().chain([b'\n'])),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                text.extend(b"and then nothing\n");
-                break;
-            }
-        }
-    }
-    text
 }
