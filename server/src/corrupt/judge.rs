@@ -62,6 +62,26 @@ pub(super) fn followers(own: u64, before: Hash, after: Hash, peers: &[(u64, Peer
     suspect.map(|(id, _)| *id)
 }
 
+/// Answers that can be compared with `hash`, of what is left after a compaction. A member answers with the hash of what the
+/// compaction found as long as it has not been started since; `kept` is the own one of these.
+pub(super) fn comparable(
+    answers: Vec<(u64, Option<PeerHash>)>,
+    hash: Hash,
+    kept: Option<Hash>,
+) -> Vec<(u64, Option<PeerHash>)> {
+    let Some(kept) = kept.filter(|kept| kept.compact_revision != hash.compact_revision) else {
+        return answers;
+    };
+    let of_kept = |answer: PeerHash| {
+        if answer.compact_revision != kept.compact_revision {
+            return answer;
+        }
+        let found = if answer.hash == kept.hash { hash.hash } else { hash.hash ^ answer.hash ^ kept.hash };
+        PeerHash { hash: found, compact_revision: hash.compact_revision, ..answer }
+    };
+    answers.into_iter().map(|(id, answer)| (id, answer.map(of_kept))).collect()
+}
+
 /// Compares the members' hashes at a compaction point, `own` among them; `None` is a member that did not answer.
 pub(super) fn compaction(own: u64, hash: Hash, peers: &[(u64, Option<PeerHash>)]) -> Compared {
     let mut by_hash: BTreeMap<u32, Vec<u64>> = BTreeMap::from([(hash.hash, vec![own])]);
@@ -124,6 +144,29 @@ mod tests {
     fn a_leader_whose_own_hash_moves_in_place_suspects_itself() {
         assert_eq!(followers(1, at(7, 2, 10), at(8, 2, 10), &[(2, peer(7, 2, 10))]), Some(1));
         assert_eq!(followers(1, at(7, 2, 10), at(8, 2, 11), &[]), None);
+    }
+
+    #[test]
+    fn hashes_of_what_a_compaction_found_are_compared_with_the_own_one() {
+        let (own, kept) = (at(7, 5, 5), at(3, -1, 5));
+        let right = |id| (id, Some(peer(3, -1, 5)));
+        // One that was started since has the other hash.
+        for (third, expected) in [
+            (right(3), Compared::Equal),
+            ((3, Some(peer(7, 5, 9))), Compared::Equal),
+            ((3, Some(peer(4, -1, 5))), Compared::Differ(vec![3])),
+            ((3, Some(peer(7, -1, 5))), Compared::Differ(vec![3])),
+            ((3, Some(peer(8, 5, 9))), Compared::Differ(vec![3])),
+            ((3, Some(peer(3, 2, 5))), Compared::Unsure),
+        ] {
+            let answers = comparable(vec![right(2), third], own, Some(kept));
+            assert_eq!(compaction(1, own, &answers), expected, "{third:?}");
+        }
+        // Two that differ from it in the same way are the majority.
+        let answers = [2, 3].map(|id| (id, Some(peer(4, -1, 5)))).to_vec();
+        assert_eq!(compaction(1, own, &comparable(answers, own, Some(kept))), Compared::Differ(vec![1]));
+        let alone = vec![right(2), right(3)];
+        assert_eq!(compaction(1, own, &comparable(alone, own, None)), Compared::Unsure);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod judge;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ketch_mvcc::View;
+use ketch_mvcc::{StoreHash, View};
 use ketch_proto::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, alarm_request::AlarmAction};
 use tokio::sync::watch;
 
@@ -139,7 +139,12 @@ async fn compare(api: &Arc<Api>) -> Result<(), ApiError> {
 
 /// Whether this compaction needs no further look.
 async fn compare_compaction(api: &Arc<Api>, view: View, point: i64) -> Result<bool, ApiError> {
-    let own = beside(api, move || Ok(hash_at(&view, point)?)).await?;
+    let hashes = Arc::clone(&api.shared.hashes);
+    let (own, kept) = beside(api, move || {
+        let kept = hashes.at(point)?.map(Hash::from);
+        Ok((hash_at(&view, point)?, kept))
+    })
+    .await?;
     let Identity { member_id, cluster_id } = identity(api);
     let peers = ask_peers(member_id, cluster_id, &api.shared.cluster(), point).await;
     if peers.is_empty() {
@@ -147,6 +152,7 @@ async fn compare_compaction(api: &Arc<Api>, view: View, point: i64) -> Result<bo
     }
     let answers: Vec<(u64, Option<PeerHash>)> =
         peers.iter().map(|peer| (peer.id, peer.hash.as_ref().ok().copied())).collect();
+    let answers = judge::comparable(answers, own, kept);
     match judge::compaction(member_id, own, &answers) {
         Compared::Equal => Ok(true),
         Compared::Unsure => Ok(false),
@@ -180,12 +186,14 @@ async fn own_hash(api: &Arc<Api>, revision: i64) -> Result<Hash, ApiError> {
 }
 
 fn hash_at(view: &View, revision: i64) -> Result<Hash, ketch_mvcc::ReadError> {
-    let found = view.hash(revision)?;
-    Ok(Hash {
-        hash: folded(found.hash),
-        compact_revision: found.compact_revision,
-        revision: found.hash_revision,
-    })
+    Ok(view.hash(revision)?.into())
+}
+
+impl From<StoreHash> for Hash {
+    fn from(found: StoreHash) -> Self {
+        let StoreHash { hash, compact_revision, hash_revision } = found;
+        Hash { hash: folded(hash), compact_revision, revision: hash_revision }
+    }
 }
 
 fn identity(api: &Api) -> Identity {
