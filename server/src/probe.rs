@@ -11,6 +11,7 @@ use crate::clock;
 use crate::consensus::shell::Driver;
 use crate::http::{Alarm, Probe, ReadFuture, Versions};
 use crate::metrics::Metrics;
+use crate::peer::Network;
 use crate::versions;
 
 /// The member behind the HTTP endpoints.
@@ -69,15 +70,20 @@ fn name_of(alarm: i32) -> Alarm {
 }
 
 /// Sets the gauges that are cheaper to ask for than to keep, at every scrape.
-pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, hub: WatchHub) {
-    let driver = Arc::downgrade(driver);
+pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, network: &Arc<Network>, hub: WatchHub) {
+    let (driver, network) = (Arc::downgrade(driver), Arc::downgrade(network));
     metrics.on_scrape(move |metrics| {
         let Some(driver) = driver.upgrade() else { return };
+        if let Some(network) = network.upgrade() {
+            network.measure_queues();
+        }
         let shared = driver.shared();
         let standing = shared.standing();
         metrics.proposals_committed.set_unsigned(standing.commit);
         metrics.proposals_applied.set_unsigned(shared.applied());
         metrics.proposals_pending.set_unsigned(driver.proposals().pending() as u64);
+        metrics.proposals_parked.set_unsigned(standing.parked);
+        metrics.reads_waiting.set_unsigned(driver.reads().pending() as u64);
         metrics.has_leader.set_bool(standing.leader != 0);
         metrics.is_leader.set_bool(standing.leader == shared.member_id);
         metrics.is_learner.set_bool(standing.is_learner);

@@ -33,6 +33,7 @@ pub struct Shared {
     commit: AtomicU64,
     applied: AtomicU64,
     leader_changes: AtomicU64,
+    parked: AtomicU64,
     is_learner: AtomicBool,
     alone: AtomicBool,
     used_bytes: AtomicU64,
@@ -62,6 +63,7 @@ impl Shared {
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             used_bytes: AtomicU64::new(0),
@@ -90,6 +92,7 @@ impl Shared {
         }
         self.commit.store(standing.commit, Ordering::Release);
         self.leader_changes.store(standing.leader_changes, Ordering::Relaxed);
+        self.parked.store(standing.parked, Ordering::Relaxed);
         self.is_learner.store(standing.is_learner, Ordering::Relaxed);
         // Whoever sees it sees what is committed too.
         if standing.alone {
@@ -126,6 +129,7 @@ impl Shared {
             leader: self.leader.load(Ordering::Relaxed),
             commit: self.commit.load(Ordering::Relaxed),
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
+            parked: self.parked.load(Ordering::Relaxed),
             is_learner: self.is_learner.load(Ordering::Relaxed),
             alone: self.alone.load(Ordering::Relaxed),
         }

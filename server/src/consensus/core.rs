@@ -168,6 +168,8 @@ pub struct Standing {
     pub alone: bool,
     /// How often the leader changed since the start.
     pub leader_changes: u64,
+    /// Proposals that wait for a leader to take them.
+    pub parked: u64,
 }
 
 /// The consensus core; see the module's documentation.
@@ -494,6 +496,7 @@ impl ConsensusCore {
             commit: hard.commit,
             is_learner: self.members.learners.contains(&self.id),
             leader_changes: self.standing.leader_changes + u64::from(changed),
+            parked: self.parked.len() as u64,
         };
     }
 

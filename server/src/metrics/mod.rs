@@ -59,6 +59,10 @@ pub struct Metrics {
     pub proposals_applied: Gauge,
     /// `etcd_server_proposals_pending`: proposed and not answered yet.
     pub proposals_pending: Gauge,
+    /// `ketch_server_proposals_parked`: waiting for a leader to take them.
+    pub proposals_parked: Gauge,
+    /// `ketch_server_reads_waiting`: linearizable reads that wait for their index, or until it is applied.
+    pub reads_waiting: Gauge,
     /// `etcd_server_proposals_failed_total`: proposals that were dropped or timed out.
     pub proposals_failed: Counter,
     /// `etcd_server_has_leader`.
@@ -134,6 +138,8 @@ impl Metrics {
             proposals_committed: Gauge::default(),
             proposals_applied: Gauge::default(),
             proposals_pending: Gauge::zero(),
+            proposals_parked: Gauge::zero(),
+            reads_waiting: Gauge::zero(),
             proposals_failed: Counter::default(),
             has_leader: Gauge::default(),
             is_leader: Gauge::default(),

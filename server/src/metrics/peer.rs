@@ -25,10 +25,33 @@ pub struct PeerMeter {
     pub received_failures: Counter,
     /// `etcd_network_peer_round_trip_time_seconds`.
     pub round_trip: Histogram,
+    /// `ketch_network_peer_queue_*`: what waits in the lane of small messages.
+    urgent: Queue,
+    /// The same of the lane of entries.
+    append: Queue,
     /// `etcd_network_snapshot_send_*`.
     pub snapshot_send: Transfers,
     /// `etcd_network_snapshot_receive_*`.
     pub snapshot_receive: Transfers,
+}
+
+/// What waits in a lane.
+#[derive(Debug)]
+pub struct Queue {
+    bytes: Gauge,
+    frames: Gauge,
+}
+
+impl Queue {
+    fn new() -> Queue {
+        Queue { bytes: Gauge::zero(), frames: Gauge::zero() }
+    }
+
+    /// So much waits.
+    pub fn set(&self, bytes: usize, frames: usize) {
+        self.bytes.set_unsigned(bytes as u64);
+        self.frames.set_unsigned(frames as u64);
+    }
 }
 
 /// Snapshots in one direction.
@@ -62,9 +85,17 @@ impl PeerMeter {
             sent_failures: Counter::default(),
             received_failures: Counter::default(),
             round_trip: Histogram::doubling(Duration::from_micros(100), 16),
+            urgent: Queue::new(),
+            append: Queue::new(),
             snapshot_send: Transfers::new(),
             snapshot_receive: Transfers::new(),
         }
+    }
+
+    /// The lane of this name: `append`, or the one of small messages.
+    #[must_use]
+    pub fn queue(&self, lane: &str) -> &Queue {
+        if lane == "append" { &self.append } else { &self.urgent }
     }
 }
 
@@ -95,6 +126,7 @@ impl PeerMetrics {
         let peers: Vec<(&str, &PeerMeter)> = state.peers.iter().map(|(id, m)| (id.as_str(), &**m)).collect();
         connections(page, &state.local, &peers);
         traffic(page, &peers);
+        queues(page, &peers);
         transfers(page, "send", "To", &peers, |meter| &meter.snapshot_send);
         transfers(page, "receive", "From", &peers, |meter| &meter.snapshot_receive);
     }
@@ -138,6 +170,21 @@ fn traffic(page: &mut Page, peers: &Peers<'_>) {
     for (id, meter) in peers {
         family.histogram(&[("To", id)], &meter.round_trip);
     }
+}
+
+fn queues(page: &mut Page, peers: &Peers<'_>) {
+    let mut gauges = |name, help, of: fn(&Queue) -> &Gauge| {
+        let mut family = page.family(name, "gauge", help);
+        for (id, meter) in peers {
+            for lane in ["append", "urgent"] {
+                family.sample(&[("Lane", lane), ("To", id)], of(meter.queue(lane)).get().unwrap_or(0));
+            }
+        }
+    };
+    let name = "ketch_network_peer_queue_bytes";
+    gauges(name, "Bytes that wait to be written to the peer", |queue| &queue.bytes);
+    let name = "ketch_network_peer_queue_frames";
+    gauges(name, "Messages that wait to be written to the peer", |queue| &queue.frames);
 }
 
 fn transfers(page: &mut Page, way: &str, label: &str, peers: &Peers<'_>, of: fn(&PeerMeter) -> &Transfers) {

@@ -116,6 +116,10 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_server_proposals_committed_total", "Proposals committed", &metrics.proposals_committed);
     page.counter("etcd_server_proposals_failed_total", "Proposals that failed", &metrics.proposals_failed);
     page.gauge("etcd_server_proposals_pending", "Proposals not answered yet", &metrics.proposals_pending);
+    let parked = "Proposals that wait for a leader to take them";
+    page.gauge("ketch_server_proposals_parked", parked, &metrics.proposals_parked);
+    let reads = "Linearizable reads that wait for their index, or until it is applied";
+    page.gauge("ketch_server_reads_waiting", reads, &metrics.reads_waiting);
     page.gauge("etcd_server_quota_backend_bytes", "Space quota of the store in bytes", &metrics.quota_bytes);
     let slow = "Batches of commands that took too long to apply";
     page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);

@@ -103,6 +103,14 @@ impl Lane {
         Pushed::Queued
     }
 
+    /// Bytes and frames that wait, those that are being written among them.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        let (bytes, frames) =
+            state.link.as_ref().map_or((0, 0), |link| (link.writing_bytes, link.writing_frames));
+        (state.queue.bytes() + bytes, state.queue.frames() + frames)
+    }
+
     /// Asks the peer for a sign of life, to be answered with `token`.
     pub(crate) fn ping(&self, token: u64) {
         lock(&self.state).queue.push(Kind::Ping, |body| body.encoded.put_u64_le(token));

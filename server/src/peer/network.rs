@@ -165,6 +165,16 @@ impl Network {
         }
     }
 
+    /// Notes how much waits for each peer.
+    pub fn measure_queues(&self) {
+        for peer in self.peers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            for which in [LaneKind::Urgent, LaneKind::Append] {
+                let (bytes, frames) = peer.lane(which).waiting();
+                peer.meter.queue(which.name()).set(bytes, frames);
+            }
+        }
+    }
+
     /// A snapshot while another one is under way to the same peer is dropped: the end of that one is reported.
     fn send_snapshot(&self, peer: &Arc<Peer>, message: &Message, pinned: Option<&Pinned>) {
         let Body::Snapshot { meta } = &message.body else { return };
@@ -229,6 +239,13 @@ impl Network {
     #[must_use]
     pub fn connected_since(&self, id: NodeId) -> Option<Instant> {
         self.peer(id)?.connected_since()
+    }
+
+    /// How many peers messages reach.
+    #[must_use]
+    pub fn connected_peers(&self) -> usize {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter(|peer| peer.connected_since().is_some()).count()
     }
 
     /// Whether messages have reached peer `id` for at least `least`.

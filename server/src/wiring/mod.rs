@@ -7,6 +7,7 @@
 //! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
+//! | first election | one task, for five seconds at most | forwards raft's ticks once peers are connected |
 //! | cluster version | one task | `Proposer`, when a downgrade moves it |
 //! | corruption checks | a task for each that is on | peers' `/members/hashkv`; `Proposer`, to raise `CORRUPT` |
 //! | `ketch-watch` | its own thread | watch hub → watch streams; woken by each commit |
@@ -124,10 +125,17 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     metrics.set_server_id(identity.member_id);
     api.limits.quota.log();
     metrics.quota_bytes.set(api.limits.quota.bytes());
-    refresh_on_scrape(&metrics, &driver, watches.hub().clone());
+    refresh_on_scrape(&metrics, &driver, &network, watches.hub().clone());
     for listener in peers {
         let routes = network.router(Arc::clone(&shared)).merge(peer::api_routes(Arc::clone(&api)));
         network.serve(listener, routes, stop.clone())?;
+    }
+    let mut listeners = JoinSet::new();
+    if config.initial_election_tick_advance {
+        let (driver, network, ticks) = (Arc::clone(&driver), Arc::clone(&network), config.election_ticks());
+        listeners.spawn(network::advance_election(driver, network, ticks, stop.clone()));
+    } else {
+        tracing::info!(election_ticks = config.election_ticks(), "skipping initial election tick advance");
     }
     publish::until_ready(&api, &config.name, &config.advertise_client_urls).await?;
 
@@ -136,7 +144,6 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         ping_min: config.grpc_keepalive_min_time,
         keepalive: (config.grpc_keepalive_interval, config.grpc_keepalive_timeout),
     };
-    let mut listeners = JoinSet::new();
     let state = HttpState {
         probe: Arc::new(MemberProbe::new(Arc::clone(&api))),
         metrics: Arc::clone(&metrics),

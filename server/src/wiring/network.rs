@@ -1,8 +1,10 @@
 //! The member's network, put together: messages in and out, the members it talks to, and its removal.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ketch_raft::{Message, NodeId};
+use tokio::sync::watch;
 
 use crate::apply::cluster::Cluster;
 use crate::cluster::Member;
@@ -39,6 +41,37 @@ impl Inlet for IntoDriver {
         if let Some(driver) = self.0.upgrade() {
             driver.stop(Stopped::removed());
         }
+    }
+}
+
+/// Time that peers have to connect before a member that starts waits for an election like any other; etcd's.
+const ADVANCE_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether they have.
+const ADVANCE_LOOK: Duration = Duration::from_millis(50);
+
+/// Once more than one peer is connected, all but two ticks of the first election timeout are over at once: a leader that is there has
+/// been heard of by then, and where there is none nobody waits for long (`--initial-election-tick-advance`).
+pub(super) async fn advance_election(
+    driver: Arc<Driver>,
+    network: Arc<Network>,
+    ticks: u32,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connected = async {
+        while network.connected_peers() <= 1 {
+            tokio::time::sleep(ADVANCE_LOOK).await;
+        }
+    };
+    tokio::select! {
+        connected = tokio::time::timeout(ADVANCE_WITHIN, connected) => {
+            if connected.is_ok() {
+                let forward = ticks.saturating_sub(2);
+                tracing::info!(forward_ticks = forward, election_ticks = ticks,
+                    "initialized peer connections; fast-forwarding election ticks");
+                driver.submit_all((0..forward).map(|_| Input::Tick));
+            }
+        }
+        _ = stop.wait_for(|&stop| stop) => {}
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `ops.rs`, `run.rs`, `watchers.rs` | what clients ask; clients and watchers at work; when it is checked |
 //! | `truth.rs`, `check.rs` | what happened, as all watchers agree; whether each answer fits it |
 //! | `chaos.rs` | the long story, from a seed |
-//! | the others | one story each: growth and loss of members, a cluster made of one survivor, pauses, snapshots, errors |
+//! | the others | one story each: growth and loss of members, a cluster made of one survivor, those who may not join, data
+//! that differs, pauses, snapshots, errors, etcdctl |
 //!
 //! The checks are those of the simulation, by revision: contents, conditions, real-time order, watch guarantees, equal
 //! hashes on all members at one revision, a put through each member after healing.
@@ -22,17 +23,22 @@
 mod both;
 mod chaos;
 mod check;
+mod corrupt;
 mod errors;
 mod forced;
 mod growth;
 #[expect(dead_code, reason = "the other test binary uses all of it")]
 #[path = "../it/harness/mod.rs"]
 mod harness;
+mod joining;
 mod members;
 mod net;
 mod ops;
 mod pauses;
+mod queues;
 mod run;
+mod script;
 mod snapshots;
+mod starting;
 mod truth;
 mod watchers;

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use ketch_mvcc::{Cursor, KeyRange, Query};
 use ketch_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
 use ketch_raft::{Body, Message, NodeId};
+use ketch_wal::sim::Op;
 use ketch_wal::{Disk, SimDisk};
 
 use super::*;
@@ -152,18 +153,20 @@ fn deliver(to: &Driver, message: Message, pinned: Option<Pinned>, peers: &Peers)
 
 struct Cluster {
     members: Vec<OneMember>,
+    disks: [Arc<SimDisk>; 3],
     cut: Cut,
 }
 
 fn cluster() -> Cluster {
     let (senders, receivers): (Vec<_>, Vec<_>) = IDS.iter().map(|_| mpsc::channel()).unzip();
     let (cut, peers) = (Cut::default(), Peers::default());
-    let members = IDS.into_iter().zip(receivers).map(|(id, inbound)| {
+    let disks = IDS.map(SimDisk::new);
+    let members = IDS.into_iter().zip(receivers).zip(&disks).map(|((id, inbound), disk)| {
         let out = IDS.into_iter().zip(senders.iter().cloned()).collect();
         let wire = Wire { from: id, out, cut: Arc::clone(&cut) };
-        start(id, &SimDisk::new(id), wire, inbound, Arc::clone(&peers))
+        start(id, disk, wire, inbound, Arc::clone(&peers))
     });
-    Cluster { members: members.collect(), cut }
+    Cluster { members: members.collect(), disks, cut }
 }
 
 impl Cluster {
@@ -249,4 +252,43 @@ async fn leadership_is_handed_over_without_an_election_timeout() {
     assert_eq!(IDS[next], to);
     cluster.put(leader, "two").await;
     assert!(cluster.members[leader].driver.successor().is_none(), "it leads no more");
+}
+
+/// Its followers hear its heartbeats, which need no disk: it has to say so itself.
+#[test]
+fn a_leader_whose_disk_hangs_hands_leadership_over() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let cluster = cluster();
+    let leader = runtime().block_on(async {
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        cluster.put(leader, "before").await;
+        leader
+    });
+    let hangs = Arc::new((Mutex::new(true), Condvar::new()));
+    let waits = Arc::clone(&hangs);
+    cluster.disks[leader].set_hook(Some(Arc::new(move |_, op, _| {
+        if op == Op::Sync {
+            drop(waits.1.wait_while(lock(&waits.0), |hangs| *hangs));
+        }
+    })));
+    std::thread::scope(|scope| {
+        // Whoever writes there waits with the disk.
+        scope.spawn(|| runtime().block_on(cluster.put(leader, "while it hangs")));
+        runtime().block_on(async {
+            let others: Vec<usize> = (0..3).filter(|&at| at != leader).collect();
+            let next = cluster.leader(&others).await;
+            cluster.put(next, "the others go on").await;
+        });
+        *lock(&hangs.0) = false;
+        hangs.1.notify_all();
+    });
+    cluster.disks[leader].set_hook(None);
+    runtime().block_on(async {
+        cluster.put(leader, "after").await;
+        let applied = cluster.members[leader].driver.shared().applied();
+        for at in 0..3 {
+            cluster.until_applied(at, applied).await;
+        }
+    });
+    assert_eq!((0..3).map(|at| cluster.keys(at)).collect::<Vec<_>>(), [4, 4, 4]);
 }

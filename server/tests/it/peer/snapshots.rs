@@ -84,6 +84,40 @@ fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
     two.kill();
 }
 
+/// The first sender is gone for good: another one, whose state is the same, sends what is missing.
+#[test]
+fn another_member_with_the_same_state_goes_on_where_the_first_was_cut_off() {
+    let (a, b, c) = (Place::new(1), Place::new(2), Place::new(3));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (one, two, three) = (End::start(&a), End::start(&b), End::start(&c));
+    let proxy = Proxy::before(&b, 5 << 20);
+    one.knows(&[&Place { url: proxy.url.clone(), ..b.clone() }]);
+    two.knows(&[&a, &c]);
+    three.knows(&[&b]);
+    let [first, second] = [0, 1].map(|at| store(dirs[at].path(), 20));
+    let (before, after) = (pinned(&first), pinned(&second));
+    one.network.send(&[message(&before)], Some(&before));
+    while proxy.passed.load(Ordering::SeqCst) < 5 << 20 {
+        std::thread::yield_now();
+    }
+    one.kill();
+    let sent = Message { from: 3, ..message(&after) };
+    // Busy until it has noticed that the first one is gone: raft asks again.
+    loop {
+        three.network.send(std::slice::from_ref(&sent), Some(&after));
+        if report(&three) {
+            break;
+        }
+    }
+    arrived(&two, &sent);
+    let staged = two.staging.install(&after.meta).unwrap().expect("a staged store");
+    assert_eq!(staged.reader().view().hash(0).unwrap(), before.view.hash(0).unwrap());
+    let bytes = three.metrics.peers.of(3, 2).sent_bytes.get();
+    assert!(bytes < 17 << 20, "{bytes} bytes for what was left of 20 MiB");
+    two.kill();
+    three.kill();
+}
+
 #[test]
 fn a_snapshot_that_cannot_go_is_reported() {
     let (a, b, dir) = (Place::new(1), Place::new(2), tempfile::tempdir().unwrap());
