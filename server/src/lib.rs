@@ -20,6 +20,7 @@ pub mod corrupt;
 pub mod datadir;
 pub mod deliver;
 pub mod grpc;
+pub mod h2;
 pub mod http;
 pub mod late;
 pub mod logging;

@@ -17,6 +17,7 @@ use crate::consensus::core::{Input, Refused};
 use crate::consensus::shell::Driver;
 use crate::late;
 use crate::peer::Network;
+use crate::wait::Sink;
 
 /// How far applying may be behind committing before new commands are refused.
 const APPLY_GAP_MAX: u64 = 5000;
@@ -55,6 +56,14 @@ pub enum ProposeError {
 
 /// What a proposed command came to.
 pub type Proposed = Result<Outcome, Refused>;
+
+/// A command that can be handed in.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The number under which its outcome is awaited.
+    pub serial: u64,
+    input: Input,
+}
 
 /// The proposing side of a member.
 pub struct Proposer {
@@ -99,6 +108,15 @@ impl Proposer {
         request: InternalRaftRequest,
         deadline: Instant,
     ) -> Result<Answer, ProposeError> {
+        let prepared = self.prepare(caller, request)?;
+        self.submit(prepared.serial, prepared.input, deadline).await
+    }
+
+    /// Makes a command of `request`, to be handed in with [`start`](Self::start).
+    ///
+    /// # Errors
+    /// It is rejected.
+    pub fn prepare(&self, caller: &Caller, request: InternalRaftRequest) -> Result<Prepared, ProposeError> {
         let shared = self.driver.shared();
         if shared.standing().commit > shared.applied() + APPLY_GAP_MAX {
             return Err(ProposeError::TooMany);
@@ -108,7 +126,21 @@ impl Proposer {
         if command.len() > self.request_bytes_max {
             return Err(ProposeError::TooLarge);
         }
-        self.submit(id, Input::Propose { id: id.serial, command }, deadline).await
+        Ok(Prepared { serial: id.serial, input: Input::Propose { id: id.serial, command } })
+    }
+
+    /// Hands in what was prepared, each with the name under which `sink` takes what it came to; see
+    /// [`verdict`](Self::verdict). Who no longer waits says so with [`leave`](Self::leave).
+    pub fn start(&self, prepared: Vec<(u32, Prepared)>, sink: &Arc<dyn Sink<Proposed>>) {
+        for (name, prepared) in &prepared {
+            self.driver.proposals().register_sink(prepared.serial, Arc::clone(sink), *name);
+        }
+        self.driver.submit_all(prepared.into_iter().map(|(_, prepared)| prepared.input));
+    }
+
+    /// Nobody waits any more for what was handed in under this number. It may still be carried out.
+    pub fn leave(&self, serial: u64) {
+        self.driver.proposals().leave(serial);
     }
 
     /// Puts a change of members through raft and waits until it is applied here. Its context names the member.
@@ -128,7 +160,7 @@ impl Proposer {
                 context: Context { request: Some(id), ..context.clone() }.to_json().into(),
                 ..ConfChange::single(kind, node)
             };
-            match self.submit(id, Input::Change { id: id.serial, change }, deadline).await {
+            match self.submit(id.serial, Input::Change { id: id.serial, change }, deadline).await {
                 // One at a time: the other one is applied soon, or will never be.
                 Err(ProposeError::ChangePending) if clock::now() < deadline => {
                     tokio::time::sleep(CHANGE_RETRY).await;
@@ -165,25 +197,40 @@ impl Proposer {
         RequestId::new(self.member, self.boot, counter)
     }
 
-    async fn submit(&self, id: RequestId, input: Input, deadline: Instant) -> Result<Answer, ProposeError> {
-        let metrics = self.driver.metrics();
+    async fn submit(&self, serial: u64, input: Input, deadline: Instant) -> Result<Answer, ProposeError> {
         let start = clock::now();
-        let mut waiting = self.driver.proposals().register(id.serial);
+        let mut waiting = self.driver.proposals().register(serial);
         self.driver.submit(input);
-        let outcome = tokio::time::timeout_at(deadline, waiting.value()).await;
-        let verdict = match outcome {
-            Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
-            Ok(Some(Ok(Err(refusal)))) => return Err(ProposeError::Refused(refusal)),
-            Ok(Some(Err(Refused::TooMany))) => ProposeError::TooMany,
-            Ok(Some(Err(Refused::LeaderChanged))) => ProposeError::LeaderChanged,
-            Ok(Some(Err(Refused::Lost))) => ProposeError::LeaderFailed,
-            Ok(Some(Err(Refused::ChangePending))) => ProposeError::ChangePending,
-            Ok(Some(Err(Refused::InvalidChange(error)))) => ProposeError::InvalidChange(error),
-            Ok(None) => ProposeError::Stopped,
-            Err(_elapsed) => self.why_late(start),
+        match tokio::time::timeout_at(deadline, waiting.value()).await {
+            Ok(value) => self.verdict(value),
+            Err(_elapsed) => Err(self.late(start)),
+        }
+    }
+
+    /// What a command came to; `None` stands for a member that stops.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub fn verdict(&self, value: Option<Proposed>) -> Result<Answer, ProposeError> {
+        let error = match value {
+            Some(Ok(Ok(answer))) => return Ok(answer),
+            Some(Ok(Err(refusal))) => return Err(ProposeError::Refused(refusal)),
+            Some(Err(Refused::TooMany)) => ProposeError::TooMany,
+            Some(Err(Refused::LeaderChanged)) => ProposeError::LeaderChanged,
+            Some(Err(Refused::Lost)) => ProposeError::LeaderFailed,
+            Some(Err(Refused::ChangePending)) => ProposeError::ChangePending,
+            Some(Err(Refused::InvalidChange(error))) => ProposeError::InvalidChange(error),
+            None => ProposeError::Stopped,
         };
-        metrics.proposals_failed.inc();
-        Err(verdict)
+        self.driver.metrics().proposals_failed.inc();
+        Err(error)
+    }
+
+    /// Why there is no answer in time to what was handed in at `start`.
+    #[must_use]
+    pub fn late(&self, start: Instant) -> ProposeError {
+        self.driver.metrics().proposals_failed.inc();
+        self.why_late(start)
     }
 }
 

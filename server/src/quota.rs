@@ -113,6 +113,12 @@ fn op_cost(op: &RequestOp) -> u64 {
     }
 }
 
+/// Whether there is room for a request of `cost`.
+#[must_use]
+pub fn fits(shared: &Shared, quota: Quota, cost: u64) -> bool {
+    cost == 0 || (quota.allows(shared.used_bytes(), cost) && !shared.disk_is_short())
+}
+
 /// Whether a request of `cost` may be proposed. If not, this member's `NOSPACE` alarm is raised before the refusal is
 /// answered.
 ///
@@ -125,8 +131,7 @@ pub async fn admit(
     cost: u64,
     deadline: tokio::time::Instant,
 ) -> Result<(), ProposeError> {
-    let fits = quota.allows(shared.used_bytes(), cost);
-    if cost == 0 || (fits && !shared.disk_is_short()) {
+    if fits(shared, quota, cost) {
         return Ok(());
     }
     raise(proposer, shared, quota, deadline).await;

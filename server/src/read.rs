@@ -31,6 +31,12 @@ impl ReadBarrier {
         ReadBarrier { driver, tickets: AtomicU64::new(0) }
     }
 
+    /// Whether a read need not wait: see [`Shared::is_up_to_date`](crate::state::Shared::is_up_to_date).
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.driver.stopped().is_none() && self.driver.shared().is_up_to_date()
+    }
+
     /// Returns once the published store holds everything committed before the call.
     ///
     /// # Errors
@@ -39,7 +45,7 @@ impl ReadBarrier {
     /// # Cancel safety
     /// Safe: dropping the future leaves nothing behind.
     pub async fn pass(&self, deadline: Instant) -> Result<(), BarrierError> {
-        if self.driver.stopped().is_none() && self.driver.shared().is_up_to_date() {
+        if self.is_open() {
             return Ok(());
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,8 @@
-//! Listeners: transport (tcp, unix) apart from protocol, which is `connection`'s; `wire` lies between the two.
+//! Listeners: transport (tcp, unix) apart from protocol, which is `connection`'s.
 
 mod connection;
 mod http2;
 mod keepalive;
-mod wire;
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
@@ -22,7 +22,30 @@ pub struct Waiters<T> {
     closed: AtomicBool,
 }
 
-type Shard<T> = HashMap<u64, oneshot::Sender<T>, BuildHasherDefault<Counting>>;
+type Shard<T> = HashMap<u64, Waiter<T>, BuildHasherDefault<Counting>>;
+
+/// Takes values on behalf of many who wait, each under a name of its own.
+pub trait Sink<T>: std::fmt::Debug + Send + Sync {
+    /// The value for `name` is there; `None` if the room was closed. Must not wait.
+    fn take(&self, name: u32, value: Option<T>);
+}
+
+#[derive(Debug)]
+enum Waiter<T> {
+    Task(oneshot::Sender<T>),
+    Sink(Arc<dyn Sink<T>>, u32),
+}
+
+impl<T> Waiter<T> {
+    fn give(self, value: Option<T>) {
+        match (self, value) {
+            // The waiter may have given up a moment ago.
+            (Waiter::Task(sender), Some(value)) => drop(sender.send(value)),
+            (Waiter::Task(sender), None) => drop(sender),
+            (Waiter::Sink(sink, name), value) => sink.take(name, value),
+        }
+    }
+}
 
 /// Serial numbers are spread as they are: there is nothing to mix and nobody to defend against.
 #[derive(Debug, Default)]
@@ -55,21 +78,37 @@ impl<T> Waiters<T> {
     /// Registers a waiter under `number`.
     pub fn register(&self, number: u64) -> Waiting<'_, T> {
         let (sender, receiver) = oneshot::channel();
-        if !self.closed.load(Ordering::SeqCst) {
-            self.pending.fetch_add(1, Ordering::Relaxed);
-            self.shard(number).insert(number, sender);
-            if self.closed.load(Ordering::SeqCst) {
-                self.remove(number);
-            }
-        }
+        self.insert(number, Waiter::Task(sender));
         Waiting { waiters: self, number, receiver }
+    }
+
+    /// Registers a waiter under `number` whose value `sink` takes for `name`. Who gives up says so with [`leave`](Self::leave).
+    pub fn register_sink(&self, number: u64, sink: Arc<dyn Sink<T>>, name: u32) {
+        self.insert(number, Waiter::Sink(sink, name));
+    }
+
+    /// The waiter `number` gives up.
+    pub fn leave(&self, number: u64) {
+        self.remove(number);
+    }
+
+    fn insert(&self, number: u64, waiter: Waiter<T>) {
+        if self.closed.load(Ordering::SeqCst) {
+            return waiter.give(None);
+        }
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.shard(number).insert(number, waiter);
+        if self.closed.load(Ordering::SeqCst)
+            && let Some(waiter) = self.remove(number)
+        {
+            waiter.give(None);
+        }
     }
 
     /// Hands `value` to the waiter `number`, if there still is one.
     pub fn complete(&self, number: u64, value: T) {
-        if let Some(sender) = self.remove(number) {
-            // The waiter may have given up a moment ago.
-            let _gone = sender.send(value);
+        if let Some(waiter) = self.remove(number) {
+            waiter.give(Some(value));
         }
     }
 
@@ -83,13 +122,13 @@ impl<T> Waiters<T> {
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         for shard in &self.shards {
-            let mut shard = lock(shard);
-            self.pending.fetch_sub(shard.len(), Ordering::Relaxed);
-            shard.clear();
+            let left = std::mem::take(&mut *lock(shard));
+            self.pending.fetch_sub(left.len(), Ordering::Relaxed);
+            left.into_values().for_each(|waiter| waiter.give(None));
         }
     }
 
-    fn remove(&self, number: u64) -> Option<oneshot::Sender<T>> {
+    fn remove(&self, number: u64) -> Option<Waiter<T>> {
         let removed = self.shard(number).remove(&number);
         if removed.is_some() {
             self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -177,6 +216,34 @@ mod tests {
         assert_eq!(stays.value().await, None);
         assert_eq!(waiters.register(3).value().await, None);
         drop(stays);
+        assert_eq!(waiters.pending(), 0);
+    }
+
+    #[derive(Debug, Default)]
+    struct Taken(Mutex<Vec<(u32, Option<u8>)>>);
+
+    impl Sink<u8> for Taken {
+        fn take(&self, name: u32, value: Option<u8>) {
+            lock(&self.0).push((name, value));
+        }
+    }
+
+    #[test]
+    fn a_sink_takes_the_values_of_many() {
+        let (waiters, sink) = (Waiters::default(), Arc::new(Taken::default()));
+        let register = |number, name| waiters.register_sink(number, Arc::<Taken>::clone(&sink), name);
+        for (number, name) in [(1, 11), (2, 12), (3, 13), (4, 14)] {
+            register(number, name);
+        }
+        waiters.complete(2, 20);
+        waiters.complete(2, 21);
+        waiters.leave(3);
+        waiters.complete(3, 30);
+        waiters.complete(1, 10);
+        assert_eq!(waiters.pending(), 1);
+        waiters.close();
+        register(5, 15);
+        assert_eq!(*lock(&sink.0), [(12, Some(20)), (11, Some(10)), (14, None), (15, None)]);
         assert_eq!(waiters.pending(), 0);
     }
 

@@ -68,15 +68,20 @@ impl Context {
     /// What a timeout is called: the client's own deadline has an error of its own.
     #[must_use]
     pub fn name_timeout(&self, error: ApiError) -> ApiError {
-        match error {
-            ApiError::Rpc(RpcError::TimedOut) if self.clients_deadline => ApiError::DeadlineExceeded,
-            other => other,
-        }
+        name_timeout(error, self.clients_deadline)
+    }
+}
+
+/// See [`Context::name_timeout`].
+pub(super) fn name_timeout(error: ApiError, clients_deadline: bool) -> ApiError {
+    match error {
+        ApiError::Rpc(RpcError::TimedOut) if clients_deadline => ApiError::DeadlineExceeded,
+        other => other,
     }
 }
 
 /// Reads a `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, section Requests).
-fn timeout(value: &[u8]) -> Option<Duration> {
+pub(super) fn timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

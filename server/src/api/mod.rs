@@ -7,6 +7,7 @@ pub mod answer;
 pub mod cluster;
 pub mod context;
 pub mod error;
+pub mod express;
 pub mod health;
 pub mod kv;
 pub mod maintenance;

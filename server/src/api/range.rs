@@ -13,6 +13,8 @@ use crate::apply::answer as applied;
 
 /// From how many pairs on a read leaves the request's thread.
 pub(super) const LARGE: u64 = 512;
+/// Up to how many pairs a read is done by the connection's task.
+const SMALL: u64 = 32;
 
 /// Reads `query` from `view`. The header names the revision only.
 ///
@@ -23,6 +25,31 @@ pub async fn read(api: &Api, view: View, query: Query) -> Result<RangeAnswer, Ap
         return read_here(&view, &query);
     }
     beside(api, move || read_here(&view, &query)).await
+}
+
+/// Reads `query` from `view` if that takes no longer than handing it to somebody else; `None` also if it fails.
+#[must_use]
+pub fn read_if_small(view: &View, query: &Query) -> Option<RangeAnswer> {
+    let is_small = matches!(query.range, KeyRange::Single(_))
+        || query.count_only && !has_filters(query)
+        || (1..=SMALL).contains(&query.limit) && query.sort.is_none() && !has_filters(query);
+    let here = is_small && !is_large(view, query).ok()?;
+    if here { read_here(view, query).ok() } else { None }
+}
+
+/// Completes a transaction's answer at once, unless it has ranges that take a while.
+///
+/// # Errors
+/// The answer as it was, still to be completed; inside, a fault of the store.
+pub fn complete_if_small(
+    txn: applied::TxnAnswer,
+) -> Result<Result<TxnAnswer, ApiError>, Box<applied::TxnAnswer>> {
+    let mut pairs = 0;
+    let counted: Result<(), ApiError> = for_each_range(&txn, &mut |range| {
+        pairs += if matches!(range.query.range, KeyRange::Single(_)) { 1 } else { SMALL + 1 };
+        Ok(())
+    });
+    if counted.is_err() || pairs > SMALL { Err(Box::new(txn)) } else { Ok(complete_here(txn)) }
 }
 
 /// Completes a transaction's answer: its ranges are read from the roots that they were given.

@@ -28,30 +28,31 @@ where
         return Status::from(refusal).into_http();
     }
     let call = Call { api, request };
+    // Frequent calls have room in the task that answers; for the others it would be too much.
     match call.request.uri().path() {
         "/etcdserverpb.KV/Range" => call.unary(kv::range).await,
-        "/etcdserverpb.KV/RangeStream" => call.server_stream(range_stream::range_stream).await,
+        "/etcdserverpb.KV/RangeStream" => Box::pin(call.server_stream(range_stream::range_stream)).await,
         "/etcdserverpb.KV/Put" => call.unary(kv::put).await,
         "/etcdserverpb.KV/DeleteRange" => call.unary(kv::delete).await,
         "/etcdserverpb.KV/Txn" => call.unary(kv::txn).await,
-        "/etcdserverpb.KV/Compact" => call.unary(kv::compact).await,
-        "/etcdserverpb.Maintenance/Status" => call.unary(maintenance::status).await,
-        "/etcdserverpb.Maintenance/Alarm" => call.unary(maintenance::alarm).await,
-        "/etcdserverpb.Maintenance/Defragment" => call.unary(maintenance::defragment).await,
-        "/etcdserverpb.Maintenance/Hash" => call.unary(maintenance::hash).await,
-        "/etcdserverpb.Maintenance/HashKV" => call.unary(maintenance::hash_kv).await,
-        "/etcdserverpb.Maintenance/MoveLeader" => call.unary(maintenance::move_leader).await,
-        "/etcdserverpb.Maintenance/Downgrade" => call.unary(maintenance::downgrade).await,
-        "/etcdserverpb.Maintenance/Snapshot" => call.server_stream(maintenance::snapshot).await,
-        "/etcdserverpb.Cluster/MemberList" => call.unary(cluster::list).await,
-        "/etcdserverpb.Cluster/MemberAdd" => call.unary(cluster::add).await,
-        "/etcdserverpb.Cluster/MemberRemove" => call.unary(cluster::remove).await,
-        "/etcdserverpb.Cluster/MemberUpdate" => call.unary(cluster::update).await,
-        "/etcdserverpb.Cluster/MemberPromote" => call.unary(cluster::promote).await,
+        "/etcdserverpb.KV/Compact" => Box::pin(call.unary(kv::compact)).await,
+        "/etcdserverpb.Maintenance/Status" => Box::pin(call.unary(maintenance::status)).await,
+        "/etcdserverpb.Maintenance/Alarm" => Box::pin(call.unary(maintenance::alarm)).await,
+        "/etcdserverpb.Maintenance/Defragment" => Box::pin(call.unary(maintenance::defragment)).await,
+        "/etcdserverpb.Maintenance/Hash" => Box::pin(call.unary(maintenance::hash)).await,
+        "/etcdserverpb.Maintenance/HashKV" => Box::pin(call.unary(maintenance::hash_kv)).await,
+        "/etcdserverpb.Maintenance/MoveLeader" => Box::pin(call.unary(maintenance::move_leader)).await,
+        "/etcdserverpb.Maintenance/Downgrade" => Box::pin(call.unary(maintenance::downgrade)).await,
+        "/etcdserverpb.Maintenance/Snapshot" => Box::pin(call.server_stream(maintenance::snapshot)).await,
+        "/etcdserverpb.Cluster/MemberList" => Box::pin(call.unary(cluster::list)).await,
+        "/etcdserverpb.Cluster/MemberAdd" => Box::pin(call.unary(cluster::add)).await,
+        "/etcdserverpb.Cluster/MemberRemove" => Box::pin(call.unary(cluster::remove)).await,
+        "/etcdserverpb.Cluster/MemberUpdate" => Box::pin(call.unary(cluster::update)).await,
+        "/etcdserverpb.Cluster/MemberPromote" => Box::pin(call.unary(cluster::promote)).await,
         "/etcdserverpb.Watch/Watch" => watch::serve(call.api, call.request),
-        "/grpc.health.v1.Health/Check" => call.unary(health::check).await,
-        "/grpc.health.v1.Health/List" => call.unary(health::list).await,
-        "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,
+        "/grpc.health.v1.Health/Check" => Box::pin(call.unary(health::check)).await,
+        "/grpc.health.v1.Health/List" => Box::pin(call.unary(health::list)).await,
+        "/grpc.health.v1.Health/Watch" => Box::pin(call.server_stream(health::watch)).await,
         path => unimplemented(path),
     }
 }
@@ -131,7 +132,7 @@ where
 }
 
 /// Refuses a message that is longer than etcd sends, in the words of gRPC-Go.
-fn sendable(message: Outgoing) -> Result<Outgoing, Status> {
+pub(super) fn sendable(message: Outgoing) -> Result<Outgoing, Status> {
     match message.len() {
         0..=MESSAGE_BYTES_MAX => Ok(message),
         len => Err(too_large_to_send(len, MESSAGE_BYTES_MAX)),

@@ -5,8 +5,6 @@
 
 pub mod answer;
 pub mod encoding;
-pub mod frames;
-pub mod keepalive;
 pub mod outgoing;
 pub mod request;
 

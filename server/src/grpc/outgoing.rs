@@ -67,6 +67,19 @@ impl Outgoing {
         Outgoing { head, pairs: pairs.into_iter(), field, shared: None, tail, len }
     }
 
+    /// A message that was taken as its only piece, once more.
+    #[must_use]
+    pub fn again(piece: Bytes) -> Outgoing {
+        let len = piece.len().saturating_sub(HEAD_BYTES);
+        Outgoing::whole(piece, len)
+    }
+
+    /// Whether it is one piece.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.pairs.len() == 0 && self.shared.is_none() && self.tail.is_empty()
+    }
+
     fn whole(head: Bytes, len: usize) -> Outgoing {
         Outgoing { head, pairs: Vec::new().into_iter(), field: 0, shared: None, tail: Bytes::new(), len }
     }
@@ -80,7 +93,7 @@ impl Outgoing {
 
     /// The next piece; `None` behind the last.
     pub fn next_piece(&mut self) -> Option<Bytes> {
-        if self.pairs.len() == 0 && self.shared.is_none() && self.tail.is_empty() {
+        if self.is_whole() {
             return Some(std::mem::take(&mut self.head)).filter(|head| !head.is_empty());
         }
         if let Some(pair) = self.shared.take() {

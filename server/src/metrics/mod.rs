@@ -6,7 +6,7 @@
 
 mod applied;
 mod apply;
-mod grpc;
+pub(crate) mod grpc;
 mod instrument;
 mod peer;
 mod process;

@@ -2,7 +2,7 @@
 //! else is plain HTTP, as on etcd's.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,42 +11,35 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::http2::Http2;
-use super::wire::Wire;
 use super::{Connections, Protocols, Stream};
-use crate::grpc::keepalive::{PREFACE, PingGuard};
-
-/// What an HTTP library reads from and writes to.
-pub(super) type Io = Wire<PingGuard<Stream>>;
+use crate::h2::PREFACE;
 
 /// Serves one connection to its end. Once `stop` becomes true it ends as soon as its requests have.
 pub(super) async fn serve(
-    stream: Stream,
+    mut stream: Stream,
     protocols: Protocols,
     connections: Connections,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut stream = PingGuard::new(stream, connections.ping_min);
     let sniffed = tokio::select! {
         sniffed = sniff(&mut stream) => sniffed,
         _ = stop.wait_for(|&stop| stop) => return,
     };
     match sniffed {
         // In a task of its own, which has room for nothing else: there may be many that are idle.
-        Ok((true, early)) => {
-            tokio::spawn(Http2::new(Wire::new(stream, early, true), protocols, &connections, stop));
-        }
-        Ok((false, early)) => http1(Wire::new(stream, early, false), protocols, stop).await,
+        Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, protocols, &connections, stop))),
+        Ok((false, early)) => http1(Early { early, stream }, protocols, stop).await,
         Err(_gone) => {}
     }
 }
 
 /// Reads until it is clear whether this is HTTP/2; gives what was read.
-async fn sniff(stream: &mut PingGuard<Stream>) -> io::Result<(bool, Bytes)> {
+async fn sniff(stream: &mut Stream) -> io::Result<(bool, Bytes)> {
     let mut early = [0; PREFACE.len()];
     let mut have = 0;
     loop {
@@ -59,7 +52,7 @@ async fn sniff(stream: &mut PingGuard<Stream>) -> io::Result<(bool, Bytes)> {
     }
 }
 
-async fn http1(io: Io, protocols: Protocols, stop: watch::Receiver<bool>) {
+async fn http1(io: Early, protocols: Protocols, stop: watch::Receiver<bool>) {
     let http = protocols.http;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         http.clone().oneshot(request.map(axum::body::Body::new))
@@ -99,5 +92,74 @@ impl Stopping {
         }
         self.stopped = Some(ready!(self.stop.as_mut().poll(context)));
         Poll::Ready(())
+    }
+}
+
+/// A stream of which something was read already.
+struct Early {
+    early: Bytes,
+    stream: Stream,
+}
+
+impl AsyncRead for Early {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let taken = self.early.len().min(buffer.remaining());
+        buffer.put_slice(&self.early.split_to(taken));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Early {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_early_comes_first() {
+        let (server, mut client) = duplex(64);
+        client.write_all(b"late").await.unwrap();
+        drop(client);
+        let mut io = Early { early: Bytes::from_static(b"early "), stream: Box::new(server) };
+        let mut all = String::new();
+        io.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "early late");
     }
 }

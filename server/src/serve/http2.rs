@@ -1,90 +1,287 @@
-//! HTTP/2, requests to tasks: by hand on the frame library, because the path of a call of microseconds has room for nothing else,
-//! and ten thousand idle connections pay for every field.
+//! One HTTP/2 connection: its socket, its requests. The frequent calls are carried out here, in the connection's own task; others get a
+//! task each.
+//!
+//! What came in one read is begun together and answered together: one system call for the requests of many clients, one for their
+//! answers. An idle connection holds no buffer: all are read into one of the thread's.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::server::{Builder, Handshake, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderValue, Request, Response, header};
-use http_body::{Body, Frame};
+use http_body::Body as _;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use super::connection::{Io, Stopping};
+use super::connection::Stopping;
 use super::keepalive::KeepAlive;
-use super::{Connections, Protocols};
+use super::{Connections, Protocols, Stream};
+use crate::api::express::{self, Begun, Ended, Express, Pending};
 use crate::api::router;
+use crate::clock;
+use crate::grpc::answer;
+use crate::grpc::outgoing::Outgoing;
+use crate::h2::{Bell, Body, Event, Link, Options, Output, Reason, Reply, RequestHead, Sent, State};
 use crate::metrics::CountRpcsLayer;
+use crate::propose::Proposed;
+use crate::sync::lock;
+use crate::wait::Sink;
 
-/// Flow-control windows of a connection, in bytes: large enough that a list of many keys is not held up by round trips.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// What the metadata of one request may come to: tokens of many groups, baggage of tracing.
-const HEADER_LIST_BYTES: u32 = 1 << 20;
-/// How much of an answer waits in a stream for its connection. More would let a large one keep a thread for longer at a time.
-const SEND_BUFFER_BYTES: usize = 128 << 10;
+/// How much is read at a time, in bytes.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// What is read, until it was looked at.
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// One connection. Ready when it has ended.
 pub(super) struct Http2 {
-    state: State,
-    io: Io,
+    stream: Stream,
+    link: Arc<Link>,
+    /// What the system has not taken yet.
+    sending: Output,
     protocols: Protocols,
+    calls: Option<Calls>,
     keepalive: Option<KeepAlive>,
     stopping: Stopping,
 }
 
-enum State {
-    Handshake(Handshake<Io, Bytes>),
-    Serving(h2::server::Connection<Io, Bytes>),
+/// The calls that are carried out here.
+struct Calls {
+    express: Express,
+    pending: HashMap<u32, Pending>,
+    outcomes: Arc<Outcomes>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What commands came to, by the streams that wait for it.
+#[derive(Debug)]
+struct Outcomes {
+    values: Mutex<Vec<(u32, Option<Proposed>)>>,
+    bell: Arc<Bell>,
+}
+
+impl Sink<Proposed> for Outcomes {
+    fn take(&self, stream: u32, value: Option<Proposed>) {
+        lock(&self.values).push((stream, value));
+        self.bell.ring();
+    }
 }
 
 impl Http2 {
+    /// A connection whose client has said that it speaks HTTP/2.
     pub(super) fn new(
-        io: Io,
+        stream: Stream,
         protocols: Protocols,
         connections: &Connections,
         stop: watch::Receiver<bool>,
     ) -> Http2 {
-        let handshake = Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(connections.streams_max)
-            .max_header_list_size(HEADER_LIST_BYTES)
-            .max_send_buffer_size(SEND_BUFFER_BYTES)
-            .handshake(io.clone());
+        let tag: fn(&RequestHead) -> u8 = if protocols.grpc.is_some() { express::tag } else { |_| 0 };
+        let (streams_max, ping_min) = (connections.streams_max, connections.ping_min);
+        let link = Link::new(Options { streams_max, ping_min, tag });
         let keepalive = KeepAlive::new(connections.keepalive);
-        Http2 { state: State::Handshake(handshake), io, protocols, keepalive, stopping: Stopping::new(stop) }
+        let stopping = Stopping::new(stop);
+        Http2 { stream, link, sending: Output::default(), protocols, calls: None, keepalive, stopping }
     }
 
-    /// Everything but the sending.
-    fn poll_connection(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let stop = self.stopping.poll(context).is_ready();
-        if let State::Handshake(handshake) = &mut self.state {
-            if stop {
+    /// Reads what has come and begins what it asks for. Pending when nothing more has come, ready with false when nothing more will.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if !self.link.here(|state| state.wants_input()) {
+            return Poll::Pending;
+        }
+        let mut events = Vec::new();
+        let stream = &mut self.stream;
+        let link = &self.link;
+        let read = READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+            let bytes = buffer.filled();
+            link.here(|state| {
+                if let Err(fatal) = state.receive(bytes, &mut events) {
+                    state.fail(fatal);
+                }
+            });
+            Poll::Ready(io::Result::Ok(bytes.len()))
+        });
+        let more = matches!(ready!(read), Ok(1..));
+        if more && let Some(keepalive) = &mut self.keepalive {
+            keepalive.heard();
+        }
+        self.take_events(events);
+        Poll::Ready(more)
+    }
+
+    fn take_events(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Request { stream, head } => self.dispatch(stream, &head),
+                Event::Call { stream, head, body } => self.call(stream, &head, &body),
+                Event::Reset { stream } => {
+                    if let Some(calls) = &mut self.calls
+                        && let Some(pending) = calls.pending.remove(&stream)
+                    {
+                        calls.express.leave(&pending);
+                    }
+                }
+            }
+        }
+        if let Some(calls) = &mut self.calls {
+            let sink: Arc<dyn Sink<Proposed>> = Arc::<Outcomes>::clone(&calls.outcomes);
+            calls.express.start(&sink);
+        }
+    }
+
+    fn call(&mut self, stream: u32, head: &RequestHead, body: &Bytes) {
+        let Some(api) = &self.protocols.grpc else { return self.dispatch_with(stream, head, body) };
+        let calls = self.calls.get_or_insert_with(|| Calls {
+            express: Express::new(Arc::clone(api)),
+            pending: HashMap::new(),
+            outcomes: Arc::new(Outcomes { values: Mutex::default(), bell: Arc::clone(self.link.bell()) }),
+            timer: None,
+        });
+        match calls.express.begin(stream, head, body) {
+            Begun::Done(answer) => {
+                self.link.here(|state| state.consumed(body.len()));
+                send_answer(&self.link, stream, answer);
+            }
+            Begun::Waiting(pending) => {
+                self.link.here(|state| state.consumed(body.len()));
+                calls.wait_until(pending.deadline);
+                calls.pending.insert(stream, pending);
+            }
+            Begun::Elsewhere => self.dispatch_with(stream, head, body),
+        }
+    }
+
+    /// Starts the task of a request whose body is there.
+    fn dispatch_with(&self, stream: u32, head: &RequestHead, body: &Bytes) {
+        if self.link.here(|state| state.put_back(stream, body)) {
+            self.dispatch(stream, head);
+        }
+    }
+
+    /// Starts the task of a request.
+    fn dispatch(&self, stream: u32, head: &RequestHead) {
+        let request = head.to_request(Body::new(&self.link, stream));
+        let reply = Reply::new(&self.link, stream);
+        match &self.protocols.grpc {
+            Some(api) if is_grpc(&request) => {
+                let api = Arc::clone(api);
+                let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
+                let mut service = counted.layer(service_fn(move |request| {
+                    let api = Arc::clone(&api);
+                    async move { Ok::<_, Infallible>(router::serve(api, request).await) }
+                }));
+                tokio::spawn(respond(service.call(request), reply));
+            }
+            _ => {
+                let call = self.protocols.http.clone().oneshot(request.map(axum::body::Body::new));
+                tokio::spawn(respond(call, reply));
+            }
+        }
+    }
+
+    /// Answers the calls whose commands came to something.
+    fn finish_calls(&mut self) {
+        let Some(calls) = &mut self.calls else { return };
+        let values = std::mem::take(&mut *lock(&calls.outcomes.values));
+        for (stream, value) in values {
+            if let Some(pending) = calls.pending.remove(&stream) {
+                send_end(&self.link, stream, calls.express.end(&pending, value), &calls.express);
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the system takes it. Pending if it does not take all; the task is woken then when it takes more.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.link.here(|state| state.take_output(&mut self.sending));
+            if self.sending.is_empty() {
+                break;
+            }
+            let stream = Pin::new(&mut self.stream);
+            let sent = match self.sending.single() {
+                Some(bytes) => stream.poll_write(context, bytes),
+                None => stream.poll_write_vectored(context, &self.sending.slices()),
+            };
+            match ready!(sent)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => {
+                    self.sending.advance(sent);
+                    self.link.here(|state| state.sent(sent));
+                }
+            }
+        }
+        if self.link.here(State::serve_idle_line) {
+            context.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the client does not answer any more.
+    fn mind_the_time(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.stopping.poll(context).is_ready() {
+            self.link.here(State::close);
+        }
+        if let Some(keepalive) = &mut self.keepalive {
+            let link = &self.link;
+            let silent = keepalive.poll(context, |payload| link.here(|state| state.ping(payload)));
+            if silent.is_ready() {
                 return Poll::Ready(());
             }
-            let Ok(connection) = ready!(Pin::new(handshake).poll(context)) else { return Poll::Ready(()) };
-            self.state = State::Serving(connection);
         }
-        let State::Serving(connection) = &mut self.state else { return Poll::Pending };
-        if stop {
-            connection.graceful_shutdown();
+        Poll::Pending
+    }
+}
+
+impl Calls {
+    fn wait_until(&mut self, deadline: Instant) {
+        match &mut self.timer {
+            Some(timer) if timer.deadline() <= deadline => {}
+            Some(timer) => timer.as_mut().reset(deadline),
+            None => self.timer = Some(Box::pin(sleep_until(deadline))),
         }
-        if let Some(keepalive) = &mut self.keepalive
-            && keepalive.poll(context, connection, || self.io.was_read()).is_ready()
-        {
-            connection.abrupt_shutdown(Reason::NO_ERROR);
+    }
+
+    /// Ends the calls whose deadlines have passed. The timer is set for the first one of some time ago: it goes off early as a rule.
+    fn mind_the_time(&mut self, context: &mut Context<'_>, link: &Arc<Link>) {
+        while self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready()) {
+            let now = clock::now();
+            let late: Vec<u32> = self
+                .pending
+                .iter()
+                .filter(|(_, pending)| pending.deadline <= now)
+                .map(|(&id, _)| id)
+                .collect();
+            for stream in late {
+                if let Some(pending) = self.pending.remove(&stream) {
+                    send_end(link, stream, self.express.late(&pending), &self.express);
+                }
+            }
+            self.timer = None;
+            if let Some(next) = self.pending.values().map(|pending| pending.deadline).min() {
+                self.wait_until(next);
+            }
         }
-        while let Some(accepted) = ready!(connection.poll_accept(context)) {
-            let Ok((request, reply)) = accepted else { return Poll::Ready(()) };
-            dispatch(&self.protocols, request.map(RequestBody), reply);
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        self.link.here(State::abandon);
+        if let Some(calls) = &mut self.calls {
+            calls.pending.values().for_each(|pending| calls.express.leave(pending));
         }
-        Poll::Ready(())
     }
 }
 
@@ -93,29 +290,60 @@ impl Future for Http2 {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let ended = this.poll_connection(context);
-        match this.io.poll_send(context) {
-            Poll::Ready(Err(_broken)) => Poll::Ready(()),
-            _ => ended,
+        this.link.bell().listen(context);
+        if this.mind_the_time(context).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let read = this.poll_read(context);
+            this.finish_calls();
+            // Behind the reading, which may have set the timer: one that was not polled wakes nobody.
+            if let Some(calls) = &mut this.calls {
+                calls.mind_the_time(context, &this.link);
+            }
+            if let Poll::Ready(Err(_broken)) = this.poll_send(context) {
+                return Poll::Ready(());
+            }
+            let (over, sent) = this.link.here(|state| (state.is_over(), state.is_sent()));
+            if over && sent {
+                // The last word is with the system; whether the client hears it is its business.
+                let _closed = ready!(Pin::new(&mut this.stream).poll_shutdown(context));
+                return Poll::Ready(());
+            }
+            match read {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 }
 
-/// Starts the task of a request.
-fn dispatch(protocols: &Protocols, request: Request<RequestBody>, reply: SendResponse<Bytes>) {
-    match &protocols.grpc {
-        Some(api) if is_grpc(&request) => {
-            let api = Arc::clone(api);
-            let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
-            let mut service = counted.layer(service_fn(move |request| {
-                let api = Arc::clone(&api);
-                async move { Ok::<_, Infallible>(router::serve(api, request).await) }
-            }));
-            tokio::spawn(answer(service.call(request), reply));
+/// Sends the answer of a call: at once if there is room, otherwise by a task that waits for it.
+fn send_answer(link: &Arc<Link>, stream: u32, mut answer: Outgoing) {
+    if answer.is_whole() {
+        let message = answer.next_piece().unwrap_or_default();
+        if link.here(|state| state.send_unary(stream, &message)) != Sent::Blocked {
+            return;
         }
-        _ => {
-            let call = protocols.http.clone().oneshot(request.map(axum::body::Body::new));
-            tokio::spawn(answer(call, reply));
+        answer = Outgoing::again(message);
+    }
+    tokio::spawn(respond(std::future::ready(Ok(answer::unary(answer))), Reply::new(link, stream)));
+}
+
+fn send_end(link: &Arc<Link>, stream: u32, ended: Ended, express: &Express) {
+    match ended {
+        Ended::Answer(answer) => send_answer(link, stream, answer),
+        Ended::Failed(status) => {
+            let (head, _) = status.into_http::<tonic::body::Body>().into_parts();
+            link.here(|state| state.send_head(stream, head.status, &head.headers, true));
+        }
+        Ended::Unread(txn) => {
+            let api = Arc::clone(express.api());
+            let read = async move {
+                Ok(Express::read(&api, *txn).await.map_or_else(Status::into_http, answer::unary))
+            };
+            tokio::spawn(respond(read, Reply::new(link, stream)));
         }
     }
 }
@@ -126,233 +354,59 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 }
 
 /// Makes the answer and sends it; gives up as soon as the client does.
-async fn answer<B>(
-    call: impl Future<Output = Result<Response<B>, Infallible>>,
-    mut reply: SendResponse<Bytes>,
-) where
-    B: Body<Data = Bytes>,
+async fn respond<B>(call: impl Future<Output = Result<Response<B>, Infallible>>, mut reply: Reply)
+where
+    B: http_body::Body<Data = Bytes>,
 {
     let made = {
         let mut call = pin!(call);
         poll_fn(|context| match call.as_mut().poll(context) {
             Poll::Ready(made) => Poll::Ready(Some(made)),
-            Poll::Pending => reply.poll_reset(context).map(|_gone| None),
+            Poll::Pending => reply.poll_gone(context).map(|()| None),
         })
         .await
     };
     let Some(Ok(response)) = made else { return };
-    let (parts, body) = response.into_parts();
+    let (head, body) = response.into_parts();
     let ends = body.is_end_stream();
-    if let Ok(stream) = reply.send_response(Response::from_parts(parts, ()), ends)
-        && !ends
-    {
-        send(body, stream).await;
+    if reply.send_head(&head, ends) && !ends {
+        send(body, reply).await;
     }
 }
 
 /// Sends a body, as fast as the client takes it.
-async fn send<B: Body<Data = Bytes>>(body: B, mut stream: SendStream<Bytes>) {
+async fn send<B: http_body::Body<Data = Bytes>>(body: B, mut reply: Reply) {
     let mut body = pin!(body);
-    let mut first = true;
     loop {
         let frame = poll_fn(|context| match body.as_mut().poll_frame(context) {
             Poll::Ready(frame) => Poll::Ready(Some(frame)),
-            Poll::Pending => stream.poll_reset(context).map(|_gone| None),
+            Poll::Pending => reply.poll_gone(context).map(|()| None),
         });
         let Some(frame) = frame.await else { return };
-        let sent = match frame {
+        match frame {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    // The first piece need not ask whether there is room: a stream has as much in any case.
-                    if !std::mem::take(&mut first) && !has_room(&mut stream, data.len()).await {
+                Ok(mut data) => {
+                    let ends = body.is_end_stream();
+                    let is_there = poll_fn(|context| reply.poll_send(context, &mut data, ends)).await;
+                    if !is_there || ends {
                         return;
                     }
-                    let ends = body.is_end_stream();
-                    stream.send_data(data, ends).map(|()| !ends)
                 }
-                Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => stream.send_trailers(trailers).map(|()| false),
-                    Err(_unknown) => Ok(true),
-                },
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return reply.send_trailers(&trailers);
+                    }
+                }
             },
-            Some(Err(_)) => {
-                stream.send_reset(Reason::INTERNAL_ERROR);
-                Ok(false)
-            }
-            None => stream.send_data(Bytes::new(), true).map(|()| false),
-        };
-        if !matches!(sent, Ok(true)) {
-            return;
-        }
-    }
-}
-
-/// Waits until the client takes some of `len` bytes; false when it has gone away.
-async fn has_room(stream: &mut SendStream<Bytes>, len: usize) -> bool {
-    stream.reserve_capacity(len);
-    poll_fn(|context| {
-        loop {
-            if stream.capacity() > 0 || len == 0 {
-                return Poll::Ready(true);
-            }
-            match stream.poll_capacity(context) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(false),
-                Poll::Pending => return stream.poll_reset(context).map(|_gone| false),
+            Some(Err(_)) => return reply.reset(Reason::Internal),
+            None => {
+                let mut nothing = Bytes::new();
+                poll_fn(|context| reply.poll_send(context, &mut nothing, true)).await;
+                return;
             }
         }
-    })
-    .await
-}
-
-/// The body of a request. Its flow-control window opens as it is read.
-struct RequestBody(RecvStream);
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = h2::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if let Some(data) = ready!(self.0.poll_data(context)) {
-            let data = data?;
-            self.0.flow_control().release_capacity(data.len())?;
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        let trailers = ready!(self.0.poll_trailers(context)).transpose();
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-    use std::time::Duration;
-
-    use axum::Router;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::sync::oneshot;
-    use tokio::task::JoinHandle;
-
-    use super::super::wire::Wire;
-    use super::*;
-    use crate::grpc::keepalive::PingGuard;
-    use crate::sync::lock;
-
-    const PIECE_BYTES: usize = 64 << 10;
-
-    fn serve(http: Router, keepalive: Duration) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
-        let (server, client) = duplex(1 << 16);
-        let io = Wire::new(PingGuard::new(Box::new(server) as _, Duration::ZERO), Bytes::new(), true);
-        let connections =
-            Connections { streams_max: 10, ping_min: Duration::ZERO, keepalive: (keepalive, keepalive) };
-        let (stop, stopped) = watch::channel(false);
-        let protocols = Protocols { grpc: None, http };
-        (client, stop, tokio::spawn(Http2::new(io, protocols, &connections, stopped)))
-    }
-
-    /// An answer of so many pieces that counts those taken and tells when it is dropped.
-    struct Large {
-        left: usize,
-        taken: Arc<Mutex<usize>>,
-        _dropped: oneshot::Sender<()>,
-    }
-
-    impl Body for Large {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            if self.left == 0 {
-                return Poll::Ready(None);
-            }
-            self.left -= 1;
-            *lock(&self.taken) += 1;
-            Poll::Ready(Some(Ok(Frame::data(vec![7; PIECE_BYTES].into()))))
-        }
-    }
-
-    fn large(pieces: usize) -> (Router, Arc<Mutex<usize>>, oneshot::Receiver<()>) {
-        let (dropped, is_dropped) = oneshot::channel();
-        let taken = Arc::new(Mutex::new(0));
-        let body = Large { left: pieces, taken: Arc::clone(&taken), _dropped: dropped };
-        let body = Arc::new(Mutex::new(Some(body)));
-        let router = Router::new().route(
-            "/",
-            get(move || async move { Response::new(axum::body::Body::new(lock(&body).take().unwrap())) }),
-        );
-        (router, taken, is_dropped)
-    }
-
-    async fn ask(client: DuplexStream) -> (RecvStream, impl Sized) {
-        let (mut requests, connection) = h2::client::handshake(client).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let request = Request::get("http://localhost/").body(()).unwrap();
-        let (answer, _body) = requests.send_request(request, true).unwrap();
-        (answer.await.unwrap().into_body(), (requests, connection))
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_made_as_its_client_takes_it_and_arrives_whole() {
-        let (router, taken, _dropped) = large(100);
-        let (client, _stop, served) = serve(router, Duration::ZERO);
-        let (mut body, connection) = ask(client).await;
-        let mut bytes = 0;
-        while let Some(data) = body.data().await {
-            let data = data.unwrap();
-            bytes += data.len();
-            assert!(*lock(&taken) * PIECE_BYTES < bytes + (1 << 20), "so much was made after {bytes} bytes");
-            body.flow_control().release_capacity(data.len()).unwrap();
-        }
-        assert_eq!(bytes, 100 * PIECE_BYTES);
-        drop((body, connection));
-        served.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_answer_goes_with_its_client() {
-        let (router, _taken, dropped) = large(100);
-        let (client, _stop, _served) = serve(router, Duration::ZERO);
-        let (body, connection) = ask(client).await;
-        drop(body);
-        assert!(dropped.await.is_err(), "the sender is dropped");
-        drop(connection);
-    }
-
-    #[tokio::test]
-    async fn a_stop_ends_the_connection_once_its_requests_have() {
-        let (router, _taken, _dropped) = large(3);
-        let (client, stop, served) = serve(router, Duration::ZERO);
-        let (mut body, _connection) = ask(client).await;
-        stop.send(true).unwrap();
-        let mut bytes = 0;
-        while let Some(data) = body.data().await {
-            let data = data.unwrap();
-            bytes += data.len();
-            body.flow_control().release_capacity(data.len()).unwrap();
-        }
-        assert_eq!(bytes, 3 * PIECE_BYTES);
-        served.await.unwrap();
-        stop.closed().await;
-    }
-
-    #[tokio::test]
-    async fn a_client_that_answers_no_ping_is_left() {
-        let (mut client, _stop, served) = serve(Router::new(), Duration::from_millis(5));
-        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-        let mut got = Vec::new();
-        client.read_to_end(&mut got).await.unwrap();
-        assert!(got.windows(9).any(|head| head == b"\0\0\x08\x06\0\0\0\0\0"), "a ping was sent");
-        served.await.unwrap();
-    }
-}
+mod tests;

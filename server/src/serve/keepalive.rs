@@ -2,15 +2,11 @@
 //! without a word is found out, and what it holds is given free.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::Connection;
-use h2::{Ping, PingPong};
 use tokio::time::{Sleep, sleep};
 
-use super::connection::Io;
 use crate::clock;
 
 /// How long an answer is awaited when no time is given.
@@ -21,7 +17,8 @@ pub(super) struct KeepAlive {
     interval: Duration,
     timeout: Duration,
     timer: Pin<Box<Sleep>>,
-    pings: Option<PingPong>,
+    /// Something has come since the timer was set.
+    heard: bool,
     /// An answer is awaited.
     asked: bool,
 }
@@ -33,43 +30,31 @@ impl KeepAlive {
             return None;
         }
         let timeout = if timeout.is_zero() { TIMEOUT } else { timeout };
-        Some(KeepAlive { interval, timeout, timer: Box::pin(sleep(interval)), pings: None, asked: false })
+        let timer = Box::pin(sleep(interval));
+        Some(KeepAlive { interval, timeout, timer, heard: false, asked: false })
     }
 
-    /// Ready when the client has not answered in time. `heard` says whether anything has come since the last call that was told so.
-    pub(super) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        connection: &mut Connection<Io, Bytes>,
-        heard: impl FnOnce() -> bool,
-    ) -> Poll<()> {
-        if self.timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        let next = if heard() {
+    /// Something has come.
+    pub(super) fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// Ready when the client has not answered in time. `ping` sends a ping.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, ping: impl FnOnce([u8; 8])) -> Poll<()> {
+        ready!(self.timer.as_mut().poll(context));
+        let next = if std::mem::take(&mut self.heard) {
             self.asked = false;
             self.interval
         } else if self.asked {
             return Poll::Ready(());
         } else {
-            self.ask(context, connection);
+            ping(*b"ketch\0\0\0");
+            self.asked = true;
             self.timeout
         };
         self.timer.as_mut().reset(clock::now() + next);
         // Registered anew; it cannot be due yet.
         let _pending = self.timer.as_mut().poll(context);
         Poll::Pending
-    }
-
-    fn ask(&mut self, context: &mut Context<'_>, connection: &mut Connection<Io, Bytes>) {
-        self.asked = true;
-        if self.pings.is_none() {
-            self.pings = connection.ping_pong();
-        }
-        if let Some(pings) = &mut self.pings {
-            // What came to the ping before is known already.
-            let _answered = pings.poll_pong(context);
-            let _under_way = pings.send_ping(Ping::opaque());
-        }
     }
 }

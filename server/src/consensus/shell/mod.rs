@@ -16,7 +16,8 @@
 //! | a caller with a proposal among others, where one member decides alone | no: wakes the drive thread | no | no |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
-//! | ticker, fetch thread, peers' threads | one round | no | no |
+//! | ticker, peers' threads | one round | no | no |
+//! | fetch thread | one round | what a tick found waiting, while the applier is at something long | no |
 //!
 //! The rule that no work is forgotten: whoever lets go of a station looks at all queues afterwards, and wakes
 //! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
@@ -216,7 +217,7 @@ impl Driver {
         let mut proposes = false;
         self.inbox
             .extend(inputs.into_iter().inspect(|input| proposes = matches!(input, Input::Propose { .. })));
-        let only = self.proposals.pending() + self.reads.pending() <= 1;
+        let only = self.has_one_request();
         // Where nobody else has to hear of them, many proposals are taken together: by the drive thread, which is at the
         // disk meanwhile.
         if proposes && !only && self.shared.leads_alone() {
@@ -225,7 +226,10 @@ impl Driver {
         self.run_consensus();
         if proposes && only && self.sync_is_quick.load(Ordering::Relaxed) {
             self.run_log();
-            self.run_applier();
+            // What others have brought meanwhile may take long to apply: that is not for this thread.
+            if self.has_one_request() {
+                self.run_applier();
+            }
         }
         self.wake_if_busy();
     }
@@ -236,6 +240,9 @@ impl Driver {
         self.mind_the_removal();
         self.inbox.push(Input::Tick);
         self.run_consensus();
+        if !self.log_queue.is_empty() && self.is_applying() {
+            self.fetch_thread.wake();
+        }
         self.wake_if_busy();
     }
 
@@ -254,14 +261,24 @@ impl Driver {
     }
 
     /// The fetch thread's life: reads old entries back from the log for followers that are behind. A cold disk delays
-    /// nobody else.
+    /// nobody else. While the drive thread applies something long, it minds the log too.
     pub fn fetch(&self) {
         self.fetch_thread.adopt(std::thread::current());
         while !self.stopping.load(Ordering::SeqCst) {
-            if !self.run_fetches() {
+            let mut worked = self.run_fetches();
+            if self.is_applying() {
+                worked |= self.run_log();
+            }
+            self.wake_if_busy();
+            if !worked {
                 self.fetch_thread.sleep();
             }
         }
+    }
+
+    /// Whether somebody applies right now. Whoever asks looks at the queues afterwards: asking may have been in the way.
+    fn is_applying(&self) -> bool {
+        try_lock(&self.applier).is_none()
     }
 
     /// Runs `duty` on the applier's store, between two batches.
@@ -311,6 +328,10 @@ impl Driver {
             && self.log_queue.is_empty()
             && self.apply_queue.is_empty()
             && !self.pin_wanted.load(Ordering::SeqCst)
+    }
+
+    fn has_one_request(&self) -> bool {
+        self.proposals.pending() + self.reads.pending() <= 1
     }
 
     fn wake_if_busy(&self) {

@@ -8,8 +8,10 @@ use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::*;
 use ketch_proto::healthpb::health_client::HealthClient;
 use ketch_proto::healthpb::{HealthCheckRequest, HealthListRequest};
+use ketch_proto::tonic::metadata::MetadataValue;
+use ketch_proto::tonic::service::interceptor::InterceptedService;
 use ketch_proto::tonic::transport::Channel;
-use ketch_proto::tonic::{Response, Status, Streaming};
+use ketch_proto::tonic::{Request as GrpcRequest, Response, Status, Streaming};
 
 /// Every RPC of one member but Watch, which has a life of its own (see `watching`).
 #[derive(Clone, Debug)]
@@ -85,16 +87,35 @@ pub(super) fn answer<T: Debug>(result: Result<Response<T>, Status>) -> String {
 /// The clients of one server.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
-    kv: KvClient<Channel>,
+    kv: KvClient<InterceptedService<Channel, Metadata>>,
     maintenance: MaintenanceClient<Channel>,
     cluster: ClusterClient<Channel>,
     health: HealthClient<Channel>,
 }
 
+/// What goes with each request.
+type Metadata = fn(GrpcRequest<()>) -> Result<GrpcRequest<()>, Status>;
+
+/// A token, which means nothing while there is no authentication: the servers answer as without, if perhaps by other means.
+fn token(mut request: GrpcRequest<()>) -> Result<GrpcRequest<()>, Status> {
+    request.metadata_mut().insert("token", MetadataValue::from_static("none"));
+    Ok(request)
+}
+
 impl Asker {
     pub(super) fn new(channel: Channel) -> Asker {
+        Asker::with(channel, Ok)
+    }
+
+    /// One whose requests of KV have metadata.
+    pub(super) fn with_token(channel: Channel) -> Asker {
+        Asker::with(channel, token)
+    }
+
+    fn with(channel: Channel, metadata: Metadata) -> Asker {
+        let kv = KvClient::with_interceptor(channel.clone(), metadata);
         Asker {
-            kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            kv: kv.max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceClient::new(channel.clone()),
             cluster: ClusterClient::new(channel.clone()),
             health: HealthClient::new(channel),

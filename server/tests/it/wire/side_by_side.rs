@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use ketch_proto::etcdserverpb::PutRequest;
+use ketch_proto::tonic::transport::Channel;
 
 use crate::harness::random::number_from_env;
 
@@ -69,7 +70,7 @@ impl World {
         World {
             pair,
             seed,
-            askers: channels.clone().map(Asker::new),
+            askers: channels.clone().map(asker(seed)),
             generator: Generator::new(seed),
             watching: Watching::new(channels),
             skipped: served::not_compared(),
@@ -129,7 +130,7 @@ impl World {
         self.end_watches().await;
         self.pair.restart();
         let channels = self.pair.channels().await;
-        self.askers = channels.clone().map(Asker::new);
+        self.askers = channels.clone().map(asker(self.seed));
         self.watching = Watching::new(channels);
         self.tally.kills += 1;
         self.stirred = true;
@@ -181,6 +182,11 @@ impl World {
         self.watching.barrier(self.generator.revision).await;
         self.stirred = false;
     }
+}
+
+/// Every other world asks with metadata, which ketch answers on another way.
+fn asker(seed: u64) -> fn(Channel) -> Asker {
+    if seed.is_multiple_of(2) { Asker::new } else { Asker::with_token }
 }
 
 /// The beginning of a text that may be megabytes long.

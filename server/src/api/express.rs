@@ -1,0 +1,362 @@
+//! Calls that a connection's task carries out itself: the frequent ones, in their usual form, where nothing has to be waited for
+//! but the answer of a command. A task of its own would cost such a call more than everything else about it.
+//!
+//! Whatever is not as usual (an error, a full store, a large range, a compressed message, metadata that means something) is left
+//! to the [`router`](super::router), which knows all of it: [`Express::begin`] says so before anything has happened.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use ketch_proto::etcdserverpb::{
+    DeleteRangeRequest, InternalRaftRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    request_op::Request,
+};
+use ketch_proto::metadata;
+use prost::Message;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::answer::Answer as _;
+use super::error::ApiError;
+use super::router::sendable;
+use super::{Api, context, range, validate};
+use crate::apply::answer::{Answer, TxnAnswer};
+use crate::apply::txn;
+use crate::caller::Caller;
+use crate::clock;
+use crate::grpc::HEAD_BYTES;
+use crate::grpc::outgoing::Outgoing;
+use crate::h2::RequestHead;
+use crate::metrics::grpc::{CANCELED, GrpcMethod, GrpcMetrics};
+use crate::propose::{Prepared, Proposed};
+use crate::quota;
+use crate::wait::Sink;
+
+/// Methods by their tag, which is their place here, from 1.
+const METHODS: [&str; 4] = [
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/DeleteRange",
+];
+const PUT: u8 = 1;
+const RANGE: u8 = 2;
+const TXN: u8 = 3;
+
+/// A call with a shorter deadline is left to the router.
+const DEADLINE_MIN: Duration = Duration::from_millis(1);
+/// Comparisons and operations of a transaction that is carried out here.
+const QUICK_OPS_MAX: usize = 32;
+
+/// Metadata that asks for something, or says who asks: not the usual form.
+const UNUSUAL: [&str; 4] = [metadata::HAS_LEADER, "authorization", "token", "grpc-encoding"];
+
+/// The tag of a request that may be one of these calls; 0 for all others.
+#[must_use]
+pub fn tag(head: &RequestHead) -> u8 {
+    let place = METHODS.iter().position(|path| head.uri.path() == *path);
+    let Some(place) = place.filter(|_| head.method == Method::POST && is_usual(&head.headers)) else {
+        return 0;
+    };
+    place as u8 + 1
+}
+
+fn is_usual(headers: &HeaderMap) -> bool {
+    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    let is_text = |value: &HeaderValue| std::str::from_utf8(value.as_bytes()).is_ok();
+    headers.get(header::CONTENT_TYPE).is_some_and(is_grpc)
+        && headers.get(metadata::CLIENT_API_VERSION).is_none_or(is_text)
+        && !UNUSUAL.iter().any(|name| headers.contains_key(*name))
+}
+
+/// What became of a call that was begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// The answer is there.
+    Done(Outgoing),
+    /// It comes under the stream's number to whoever was named to [`Express::start`].
+    Waiting(Pending),
+    /// Nothing: the call is for the router.
+    Elsewhere,
+}
+
+/// A call that waits for its command.
+#[derive(Debug)]
+pub struct Pending {
+    serial: u64,
+    tag: u8,
+    start: Instant,
+    /// When nobody waits any more.
+    pub deadline: Instant,
+    /// Whether that is the client's own deadline.
+    clients: bool,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub enum Ended {
+    /// The answer is there.
+    Answer(Outgoing),
+    /// It has yet to be read, which takes a while.
+    Unread(Box<TxnAnswer>),
+    /// It failed.
+    Failed(Status),
+}
+
+/// The calls of one connection.
+pub struct Express {
+    api: Arc<Api>,
+    prepared: Vec<(u32, Prepared)>,
+}
+
+impl Express {
+    /// Calls to `api`.
+    #[must_use]
+    pub fn new(api: Arc<Api>) -> Express {
+        Express { api, prepared: Vec::new() }
+    }
+
+    /// The member.
+    #[must_use]
+    pub fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
+    /// Begins the call on `stream`. What it proposes is handed in by [`start`](Self::start).
+    pub fn begin(&mut self, stream: u32, head: &RequestHead, body: &Bytes) -> Begun {
+        let Some(message) = self.message(body) else { return Begun::Elsewhere };
+        let deadline = head.headers.get("grpc-timeout").and_then(|value| context::timeout(value.as_bytes()));
+        // It may be over on arrival.
+        if deadline.is_some_and(|deadline| deadline < DEADLINE_MIN) {
+            return Begun::Elsewhere;
+        }
+        let begun = if head.tag == RANGE {
+            self.range(message).map(|answer| Begun::Done(self.answered(head.tag, answer)))
+        } else {
+            self.propose(stream, head.tag, deadline, message).map(Begun::Waiting)
+        };
+        let Some(begun) = begun else { return Begun::Elsewhere };
+        let metrics = &self.api.metrics.grpc;
+        if let Some(method) = method(metrics, head.tag) {
+            method.started.inc();
+            method.received.inc();
+            if matches!(begun, Begun::Done(_)) {
+                method.handled[0].inc();
+            }
+        }
+        metrics.received_bytes.add((body.len() - HEAD_BYTES) as u64);
+        begun
+    }
+
+    /// Hands in what was proposed, all together. What it comes to is told to `sink` by the streams' numbers.
+    pub fn start(&mut self, sink: &Arc<dyn Sink<Proposed>>) {
+        if !self.prepared.is_empty() {
+            self.api.proposer.start(std::mem::take(&mut self.prepared), sink);
+        }
+    }
+
+    /// What the command of `pending` came to.
+    #[must_use]
+    pub fn end(&self, pending: &Pending, value: Option<Proposed>) -> Ended {
+        let shared = &self.api.shared;
+        let header = |revision| shared.header(revision);
+        let answer = match self.api.proposer.verdict(value) {
+            Ok(Answer::Put(put)) if pending.tag == PUT => range::put_answer(put, header).into_outgoing(),
+            Ok(Answer::Txn(txn)) if pending.tag == TXN => match range::complete_if_small(txn) {
+                Ok(Ok(mut answer)) => {
+                    answer.header = header(answer.header.revision);
+                    answer.into_outgoing()
+                }
+                Ok(Err(error)) => return self.failed(pending.tag, error),
+                Err(unread) => return Ended::Unread(unread),
+            },
+            Ok(Answer::Delete(delete)) if pending.tag > TXN => {
+                range::delete_answer(delete, header).into_outgoing()
+            }
+            Ok(_) => return self.failed(pending.tag, ApiError::mismatched()),
+            Err(error) => return self.failed(pending.tag, self.name_timeout(pending, error.into())),
+        };
+        match sendable(answer) {
+            Ok(answer) => {
+                if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
+                    method.handled[0].inc();
+                }
+                Ended::Answer(self.answered(pending.tag, answer))
+            }
+            Err(status) => self.failed_with(pending.tag, status),
+        }
+    }
+
+    /// Reads what [`Ended::Unread`] left to be read.
+    ///
+    /// # Errors
+    /// The status to answer with.
+    pub async fn read(api: &Api, txn: TxnAnswer) -> Result<Outgoing, Status> {
+        let revision = txn.revision;
+        let answer = range::complete(api, txn).await;
+        let counted = method(&api.metrics.grpc, TXN);
+        match answer {
+            Ok(mut answer) => {
+                answer.header = api.shared.header(revision);
+                let outgoing = sendable(answer.into_outgoing())?;
+                if let Some(method) = counted {
+                    method.handled[0].inc();
+                    method.sent.inc();
+                }
+                api.metrics.grpc.sent_bytes.add(outgoing.len() as u64);
+                Ok(outgoing)
+            }
+            Err(error) => {
+                let status = Status::from(error);
+                if let Some(count) = counted.and_then(|method| method.handled.get(status.code() as usize)) {
+                    count.inc();
+                }
+                Err(status)
+            }
+        }
+    }
+
+    /// The deadline of `pending` has passed.
+    #[must_use]
+    pub fn late(&self, pending: &Pending) -> Ended {
+        self.api.proposer.leave(pending.serial);
+        let error = self.api.proposer.late(pending.start);
+        self.failed(pending.tag, self.name_timeout(pending, error.into()))
+    }
+
+    /// The client does not wait for `pending` any more.
+    pub fn leave(&self, pending: &Pending) {
+        self.api.proposer.leave(pending.serial);
+        if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
+            method.handled[CANCELED].inc();
+        }
+    }
+
+    /// The one message of a body, if it is whole, plain and no larger than allowed.
+    fn message(&self, body: &Bytes) -> Option<Bytes> {
+        let (&[flag, a, b, c, d], message) = body.split_first_chunk()?;
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let usual = flag == 0 && len == message.len() && len <= self.api.limits.message_bytes_max();
+        usual.then(|| body.slice(HEAD_BYTES..))
+    }
+
+    fn range(&self, message: Bytes) -> Option<Outgoing> {
+        let api = &self.api;
+        let request = RangeRequest::decode(message).ok()?;
+        validate::range(&request).ok()?;
+        if api.shared.standing().is_learner || !(request.serializable || api.barrier.is_open()) {
+            return None;
+        }
+        let view = api.shared.reader.view();
+        let mut answer = range::read_if_small(&view, &txn::query_of(&request))?;
+        answer.header = api.shared.header(answer.header.revision);
+        sendable(answer.into_outgoing()).ok()
+    }
+
+    fn propose(
+        &mut self,
+        stream: u32,
+        tag: u8,
+        clients: Option<Duration>,
+        message: Bytes,
+    ) -> Option<Pending> {
+        let limit = self.api.limits.request_timeout;
+        if self.api.shared.standing().is_learner {
+            return None;
+        }
+        let command = self.command(tag, message)?;
+        let prepared = self.api.proposer.prepare(&Caller::default(), command).ok()?;
+        let start = clock::now();
+        let pending = Pending {
+            serial: prepared.serial,
+            tag,
+            start,
+            deadline: start + clients.map_or(limit, |clients| clients.min(limit)),
+            clients: clients.is_some_and(|clients| clients < limit),
+        };
+        self.prepared.push((stream, prepared));
+        Some(pending)
+    }
+
+    fn command(&self, tag: u8, message: Bytes) -> Option<InternalRaftRequest> {
+        let mut command = InternalRaftRequest::default();
+        let cost = match tag {
+            PUT => {
+                let put = PutRequest::decode(message).ok()?;
+                validate::put(&put).ok()?;
+                let cost = quota::put_cost(&put);
+                command.put = Some(put);
+                cost
+            }
+            TXN => {
+                let txn = TxnRequest::decode(message).ok()?;
+                validate::txn(&txn, self.api.limits.txn_ops_max).ok()?;
+                if txn::is_read_only(&txn) || !is_quick(&txn) {
+                    return None;
+                }
+                let cost = quota::txn_cost(&txn);
+                command.txn = Some(txn);
+                cost
+            }
+            _ => {
+                let delete = DeleteRangeRequest::decode(message).ok()?;
+                validate::delete(&delete).ok()?;
+                if !delete.range_end.is_empty() {
+                    return None;
+                }
+                command.delete_range = Some(delete);
+                0
+            }
+        };
+        quota::fits(&self.api.shared, self.api.limits.quota, cost).then_some(command)
+    }
+
+    fn answered(&self, tag: u8, answer: Outgoing) -> Outgoing {
+        if let Some(method) = method(&self.api.metrics.grpc, tag) {
+            method.sent.inc();
+        }
+        self.api.metrics.grpc.sent_bytes.add(answer.len() as u64);
+        answer
+    }
+
+    fn name_timeout(&self, pending: &Pending, error: ApiError) -> ApiError {
+        context::name_timeout(error, pending.clients)
+    }
+
+    fn failed(&self, tag: u8, error: ApiError) -> Ended {
+        self.failed_with(tag, error.into())
+    }
+
+    fn failed_with(&self, tag: u8, status: Status) -> Ended {
+        let counted = method(&self.api.metrics.grpc, tag);
+        if let Some(count) = counted.and_then(|method| method.handled.get(status.code() as usize)) {
+            count.inc();
+        }
+        Ended::Failed(status)
+    }
+}
+
+/// Whether applying `txn` takes no longer than a few puts. It may be applied here, and what else comes on the connection waits.
+fn is_quick(txn: &TxnRequest) -> bool {
+    let is_single = |op: &RequestOp| match &op.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestRange(range)) => range.range_end.is_empty(),
+        Some(Request::RequestDeleteRange(delete)) => delete.range_end.is_empty(),
+        Some(Request::RequestTxn(_)) | None => false,
+    };
+    let len = txn.compare.len() + txn.success.len() + txn.failure.len();
+    len <= QUICK_OPS_MAX
+        && txn.compare.iter().all(|compare| compare.range_end.is_empty())
+        && txn.success.iter().chain(&txn.failure).all(is_single)
+}
+
+/// The places of the methods among all.
+static PLACES: LazyLock<[Option<usize>; METHODS.len()]> =
+    LazyLock::new(|| METHODS.map(GrpcMetrics::index_of));
+
+fn method(metrics: &GrpcMetrics, tag: u8) -> Option<&GrpcMethod> {
+    let place = PLACES.get(usize::from(tag).checked_sub(1)?)?;
+    metrics.method((*place)?)
+}
