@@ -55,6 +55,9 @@ const HAND_OVER: Duration = Duration::from_millis(700);
 /// How long open requests may take to end once the member stops.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// A member that is asked to end is gone this soon, a moment for its threads included.
+const _EXIT: () = assert!(HAND_OVER.as_millis() + DRAIN.as_millis() <= 1300);
+
 /// A running member.
 pub struct Running {
     driver: Arc<Driver>,

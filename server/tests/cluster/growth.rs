@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use crate::both::at_both;
+use ketch_proto::etcdserverpb::MemberUpdateRequest;
+use ketch_proto::etcdserverpb::cluster_client::ClusterClient;
+
 use crate::chaos::replace;
 use crate::harness::{http, programs};
 use crate::members::{Cluster, eventually, put};
+use crate::net::Mode;
 use crate::run::{Run, runtime};
 
 const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
@@ -128,6 +132,36 @@ fn founders_agree_on_a_version() {
                 if agreed { Ok(()) } else { Err(format!("{who}: {code} {body}")) }
             })
             .await;
+        }
+    });
+}
+
+/// Its machine has another address: the others are told, and it is started there.
+#[test]
+fn a_member_that_moves_is_found_where_it_is() {
+    at_both(FLAGS, "a_member_that_moves_is_found_where_it_is", async |who, mut cluster| {
+        let via = cluster.leader().await;
+        let at = (via + 1) % 3;
+        let id = cluster.id(at).await;
+        cluster.members[at].kill();
+        let old = cluster.members[at].front;
+        cluster.net.between(
+            old,
+            &[cluster.members[via].front, cluster.members[(via + 2) % 3].front],
+            Mode::Cut,
+        );
+        cluster.members[at].front = cluster.net.proxy(cluster.members[at].peer_port);
+        let peer_urls = vec![cluster.members[at].peer_url()];
+        let channel = cluster.members[via].channel();
+        let request = MemberUpdateRequest { id, peer_urls: peer_urls.clone() };
+        ClusterClient::new(channel.clone()).member_update(request).await.unwrap();
+        put(channel, "x/meanwhile", "it moves").await.unwrap();
+        tokio::task::block_in_place(|| cluster.start(at));
+        cluster.agree().await;
+        for other in 0..3 {
+            let listed = cluster.list(other).await;
+            let moved = listed.iter().find(|member| member.id == id).unwrap();
+            assert_eq!(moved.peer_urls, peer_urls, "{who}");
         }
     });
 }

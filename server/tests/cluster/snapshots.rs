@@ -93,3 +93,32 @@ async fn trouble(run: &mut Run) {
     let millis = run.random.between(200, 1000).unsigned_abs();
     run.go_on(u64::MAX, Duration::from_millis(millis)).await;
 }
+
+/// Far more is written while a snapshot goes through a narrow link than the log keeps of old: what follows it is kept all the same, so one
+/// snapshot is enough.
+#[test]
+fn a_slow_install_under_load_takes_one_snapshot() {
+    runtime().block_on(async {
+        let cluster = tokio::task::block_in_place(|| Cluster::found(programs::ketch(), 3, FLAGS));
+        let mut run = Run::new(cluster, 4);
+        let mut tries = 0;
+        while sent(&run.cluster) == 0.0 {
+            tries += 1;
+            assert!(tries < 10, "no snapshot in {tries} tries");
+            let via = run.cluster.leader().await;
+            let at = (via + 1) % 3;
+            run.cluster.members[at].kill();
+            write_much(&run.cluster, via).await;
+            let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
+            run.cluster.net.set(from, to, Mode::Slow(Duration::from_millis(40)));
+            run.load();
+            let before = run.acknowledged();
+            tokio::task::block_in_place(|| run.cluster.start(at));
+            let meanwhile = run.acknowledged() - before;
+            println!("{meanwhile} answers while it started, {} snapshots sent", sent(&run.cluster));
+            run.settle().await;
+        }
+        assert_eq!(sent(&run.cluster), 1.0, "one is enough");
+        run.end();
+    });
+}
