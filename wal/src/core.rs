@@ -13,10 +13,11 @@ use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::segment::Segment;
 use crate::spares::{Maker, Preparation};
+use crate::stage::Stage;
 use crate::stats::Counters;
 use crate::table::Table;
 use crate::wal::Progress;
-use crate::writer::{Io, Stage};
+use crate::writer::Io;
 
 pub(crate) struct Core {
     pub(crate) maker: Maker,

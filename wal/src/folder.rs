@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Damage, OpenError};
-use crate::format::{FORMAT_VERSION, HEADER_BYTES, HeaderError, Seed, SegmentHeader};
+use crate::format::{FORMAT_VERSION, HEADER_BYTES, Seed};
+use crate::header::{HeaderError, SegmentHeader};
 use crate::position::SegmentId;
 use crate::scan::Scanner;
 use crate::segment::{self, Name};

@@ -1,4 +1,5 @@
-//! The bytes: segment header, frame, part header and part end. Pure; drawn in `docs/format/wal.md`.
+//! The bytes: frame, part header and part end, and the limits. Pure; drawn in `docs/format/wal.md`. The first block of a segment is in
+//! `header.rs`, the record of the log's shape in `layout.rs`.
 //!
 //! ```text
 //! segment   header (one 4 KiB block) | part | part | …
@@ -49,7 +50,6 @@ pub(crate) const NEXT_BUILT: u64 = u64::MAX;
 /// Flag of a part: the log was closed here, and everything before was durable.
 pub(crate) const FLAG_CLOSED: u32 = 1;
 
-const MAGIC: [u8; 8] = *b"KETCHWAL";
 const TAG: [u8; 3] = *b"KW1";
 
 /// `len` rounded up to the alignment of frames.
@@ -62,13 +62,13 @@ pub(crate) const fn frame_bytes(len: usize) -> u64 {
     (FRAME_BYTES + padded(len)) as u64
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
@@ -274,154 +274,3 @@ fn close_fixed(frame: &mut [u8], kind: u8, seed: Seed, offset: u64) {
     frame_finish(frame, kind, (PART_BYTES - FRAME_BYTES) as u32);
     frame_bind(frame, seed, offset);
 }
-
-/// The first block of a segment's file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SegmentHeader {
-    pub(crate) log_id: u64,
-    pub(crate) segment: u64,
-    /// 0 for a segment of appends; one more than the greatest it replaced for a built one.
-    pub(crate) generation: u32,
-    /// Built apart from the log's end.
-    pub(crate) built: bool,
-    /// The file had another life: what lies beyond the end is not zero.
-    pub(crate) recycled: bool,
-    /// The file was filled ahead: its length says nothing about its end.
-    pub(crate) filled: bool,
-    pub(crate) metadata: bytes::Bytes,
-}
-
-/// Why a first block is not a segment header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum HeaderError {
-    Short,
-    Magic,
-    Check,
-    Version(u32),
-}
-
-/// ```text
-/// 0 "KETCHWAL" | 8 version u32 | 12 check u32 over the block without it | 16 log u64 | 24 segment u64
-/// 32 generation u32 | 36 flags u32 | 40 metadata length u32 | 44 zero | 48 metadata | zeroes to 4096
-/// ```
-impl SegmentHeader {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut block = vec![0; HEADER_BYTES as usize];
-        block[0..8].copy_from_slice(&MAGIC);
-        block[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        block[16..24].copy_from_slice(&self.log_id.to_le_bytes());
-        block[24..32].copy_from_slice(&self.segment.to_le_bytes());
-        block[32..36].copy_from_slice(&self.generation.to_le_bytes());
-        let flags = u32::from(self.built) | (u32::from(self.recycled) << 1) | (u32::from(self.filled) << 2);
-        block[36..40].copy_from_slice(&flags.to_le_bytes());
-        block[40..44].copy_from_slice(&(self.metadata.len() as u32).to_le_bytes());
-        block[48..48 + self.metadata.len()].copy_from_slice(&self.metadata);
-        let check = header_check(&block);
-        block[12..16].copy_from_slice(&check.to_le_bytes());
-        block
-    }
-
-    pub(crate) fn decode(block: &[u8]) -> Result<SegmentHeader, HeaderError> {
-        if block.len() < HEADER_BYTES as usize {
-            return Err(HeaderError::Short);
-        }
-        let block = &block[..HEADER_BYTES as usize];
-        if block[0..8] != MAGIC {
-            return Err(HeaderError::Magic);
-        }
-        if u32_at(block, 12) != header_check(block) && !planted(Bug::ChecksumIgnored) {
-            return Err(HeaderError::Check);
-        }
-        let version = u32_at(block, 8);
-        if version != FORMAT_VERSION {
-            return Err(HeaderError::Version(version));
-        }
-        let len = u32_at(block, 40) as usize;
-        if len > METADATA_BYTES_MAX {
-            return Err(HeaderError::Check);
-        }
-        let flags = u32_at(block, 36);
-        Ok(SegmentHeader {
-            log_id: u64_at(block, 16),
-            segment: u64_at(block, 24),
-            generation: u32_at(block, 32),
-            built: flags & 1 != 0,
-            recycled: flags & 2 != 0,
-            filled: flags & 4 != 0,
-            metadata: bytes::Bytes::copy_from_slice(&block[48..48 + len]),
-        })
-    }
-}
-
-fn header_check(block: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&block[..12]);
-    hasher.update(&block[16..]);
-    hasher.finalize()
-}
-
-/// The log's own record: everything about the log's shape, complete each time it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Layout {
-    /// The end of the log before the batch with this record; for the first batch of a segment, the end of the one before.
-    pub(crate) previous_end: u64,
-    /// The live segments in the log's order, the one that holds this record last.
-    pub(crate) segments: Vec<u64>,
-    /// Truncated ranges of positions, sorted, apart from each other.
-    pub(crate) dead: Vec<(u64, u64)>,
-}
-
-/// ```text
-/// 0 previous end u64 | 8 runs u32 | 12 dead ranges u32 | runs: first segment u64, count u64 | ranges: from u64, to u64
-/// ```
-impl Layout {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let runs = self.runs();
-        out.extend_from_slice(&self.previous_end.to_le_bytes());
-        out.extend_from_slice(&(runs.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(self.dead.len() as u32).to_le_bytes());
-        for (a, b) in runs.iter().chain(&self.dead) {
-            out.extend_from_slice(&a.to_le_bytes());
-            out.extend_from_slice(&b.to_le_bytes());
-        }
-    }
-
-    fn runs(&self) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for &segment in &self.segments {
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count == segment => *count += 1,
-                _ => runs.push((segment, 1)),
-            }
-        }
-        runs
-    }
-
-    /// `None` when the payload is not a layout, or names more segments than can be.
-    pub(crate) fn decode(payload: &[u8]) -> Option<Layout> {
-        if payload.len() < 16 {
-            return None;
-        }
-        let (runs, dead) = (u32_at(payload, 8) as usize, u32_at(payload, 12) as usize);
-        if payload.len() != 16 + 16 * (runs.checked_add(dead)?) {
-            return None;
-        }
-        let pair = |i: usize| (u64_at(payload, 16 + 16 * i), u64_at(payload, 24 + 16 * i));
-        let mut segments = Vec::new();
-        for (first, count) in (0..runs).map(pair) {
-            let end = first.checked_add(count)?;
-            if end > u64::from(u32::MAX) || segments.len() as u64 + count > LAYOUT_SEGMENTS_MAX {
-                return None;
-            }
-            segments.extend(first..end);
-        }
-        Some(Layout {
-            previous_end: u64_at(payload, 0),
-            segments,
-            dead: (runs..runs + dead).map(pair).collect(),
-        })
-    }
-}
-
-/// More segments than this are refused, so that a made-up count cannot ask for all the memory.
-pub(crate) const LAYOUT_SEGMENTS_MAX: u64 = 1 << 22;

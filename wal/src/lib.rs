@@ -63,6 +63,8 @@ mod format;
 mod gate;
 mod group;
 mod handle;
+mod header;
+mod layout;
 mod map;
 mod open;
 mod options;
@@ -80,6 +82,7 @@ mod segment;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod spares;
+mod stage;
 mod stats;
 mod sys;
 mod table;

@@ -16,9 +16,9 @@ use crate::position::Position;
 use crate::recovery::{self, Recovered};
 use crate::segment::{self, Segment};
 use crate::spares::Maker;
+use crate::stage::Stage;
 use crate::table::Table;
 use crate::wal::Wal;
-use crate::writer::Stage;
 
 /// Held while a log is open for writing.
 pub(crate) const LOCK_NAME: &str = "LOCK";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::disk::{Access, DiskFile};
-use crate::format::{HEADER_BYTES, Seed, SegmentHeader};
+use crate::format::{HEADER_BYTES, Seed};
+use crate::header::SegmentHeader;
 use crate::position::{Position, SegmentId};
 
 /// A live segment.

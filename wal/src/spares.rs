@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
-use crate::format::SegmentHeader;
+use crate::header::SegmentHeader;
 use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::pool::{Pool, Raw};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::format::{HEADER_BYTES, Layout};
+use crate::format::HEADER_BYTES;
+use crate::layout::Layout;
 use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::segment::Segment;

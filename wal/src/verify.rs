@@ -5,7 +5,8 @@ use std::io;
 
 use crate::error::OpenError;
 use crate::folder::{Folder, SegmentFile};
-use crate::format::{HEADER_BYTES, KIND_COMMIT, Layout, NEXT_NONE, PART_BYTES, PartEnd};
+use crate::format::{HEADER_BYTES, KIND_COMMIT, NEXT_NONE, PART_BYTES, PartEnd};
+use crate::layout::Layout;
 use crate::options::Verify;
 use crate::position::Position;
 use crate::recovery::{damage, missing, read_error};

@@ -4,9 +4,10 @@
 use std::io;
 
 use crate::format::{
-    FLAG_CLOSED, KIND_COMMIT, KIND_CONTINUE, KIND_LAYOUT, KIND_PART, KIND_USER_MAX, Layout, NEXT_NONE, Part,
-    PartEnd, PartMix, Seed,
+    FLAG_CLOSED, KIND_COMMIT, KIND_CONTINUE, KIND_LAYOUT, KIND_PART, KIND_USER_MAX, NEXT_NONE, Part, PartEnd,
+    PartMix, Seed,
 };
+use crate::layout::Layout;
 use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::scan::{Found, Frame, Scanner};

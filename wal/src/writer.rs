@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::error::Error;
 use crate::format::{
-    self, BATCH_BYTES_MAX, FLAG_CLOSED, FRAME_BYTES, FrameHeader, HEADER_BYTES, KIND_COMMIT, KIND_CONTINUE,
-    KIND_LAYOUT, KIND_USER_MAX, NEXT_NONE, PART_BYTES, Part, PartEnd, PartMix, RECORD_BYTES_MAX,
-    SEGMENT_BYTES_MAX, Seed,
+    BATCH_BYTES_MAX, FLAG_CLOSED, FRAME_BYTES, HEADER_BYTES, KIND_COMMIT, KIND_CONTINUE, KIND_LAYOUT,
+    KIND_USER_MAX, NEXT_NONE, PART_BYTES, RECORD_BYTES_MAX, SEGMENT_BYTES_MAX,
 };
 use crate::planted::{Bug, planted};
 use crate::position::Position;
 use crate::record::Batch;
 use crate::segment::Segment;
+use crate::stage::{COMMIT, Close, Stage, split};
 use crate::stats::count;
 use crate::wal::Appended;
 
@@ -26,96 +26,11 @@ const END_ROOM: u64 = 2 * PART_BYTES as u64;
 /// More than this is not gathered in memory before it is written.
 const STAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Where the next batch goes, and the batches that are not written yet.
-#[derive(Debug)]
-pub(crate) struct Stage {
-    out: Vec<u8>,
-    out_at: u64,
-    pub(crate) segment: Arc<Segment>,
-    seed: Seed,
-    pub(crate) next: u64,
-    sequence: u64,
-    scratch: Vec<Position>,
-}
-
 /// What is written and not synced.
 #[derive(Debug, Default)]
 pub(crate) struct Io {
     out: Vec<u8>,
     unsynced: Vec<Arc<Segment>>,
-}
-
-/// The end of a part.
-#[derive(Debug, Clone, Copy)]
-struct Close {
-    kind: u8,
-    next: u64,
-    /// The first user record is a footer's.
-    footer: bool,
-}
-
-const COMMIT: Close = Close { kind: KIND_COMMIT, next: NEXT_NONE, footer: false };
-
-impl Stage {
-    pub(crate) fn new(segment: Arc<Segment>, next: u64, epoch: u32, sequence: u64) -> Stage {
-        let seed = segment.seed.with_epoch(epoch);
-        Stage { out: Vec::new(), out_at: next, segment, seed, next, sequence, scratch: Vec::new() }
-    }
-
-    pub(crate) fn end(&self) -> Position {
-        self.segment.position(self.next)
-    }
-
-    fn begin_segment(&mut self, segment: Arc<Segment>) {
-        self.seed = segment.seed.with_epoch(self.seed.epoch());
-        self.segment = segment;
-        self.next = HEADER_BYTES;
-        self.out_at = HEADER_BYTES;
-    }
-
-    /// Stages one part of the batch with the current number.
-    fn put(
-        &mut self,
-        durable: u64,
-        (index, flags): (u32, u32),
-        frames: [&[u8]; 2],
-        close: Close,
-        positions: &mut Vec<Position>,
-    ) {
-        let durable = if planted(Bug::DurableOverclaimed) { self.end().as_u64() } else { durable };
-        let part = Part { sequence: self.sequence, durable, index, flags };
-        part.encode(&mut self.out, self.seed, self.next);
-        self.next += PART_BYTES as u64;
-        let mut mix = PartMix::new(&part);
-        let (mut records, mut footer) = (0, 0);
-        for frames in frames {
-            let mut at = self.out.len();
-            self.out.extend_from_slice(frames);
-            // Frames come from a batch, which makes them whole: decoding one never fails here.
-            while let Some(header) = FrameHeader::decode_unbound(&self.out[at..]) {
-                mix.add(format::frame_bind(&mut self.out[at..], self.seed, self.next));
-                if header.kind <= KIND_USER_MAX {
-                    positions.push(self.segment.position(self.next));
-                    footer = if close.footer && footer == 0 { self.next } else { footer };
-                }
-                records += 1;
-                at += header.bytes() as usize;
-                self.next += header.bytes();
-            }
-        }
-        let end = PartEnd { mix, next: close.next, records, footer: footer as u32 };
-        end.encode(&mut self.out, close.kind, self.seed, self.next);
-        self.next += PART_BYTES as u64;
-        if close.kind == KIND_COMMIT {
-            self.sequence += 1;
-        }
-    }
-
-    fn put_empty(&mut self, durable: u64, flags: u32, next: u64) {
-        let mut none = mem::take(&mut self.scratch);
-        self.put(durable, (0, flags), [&[], &[]], Close { next, ..COMMIT }, &mut none);
-        self.scratch = none;
-    }
 }
 
 /// The frame of a layout record.
@@ -124,21 +39,6 @@ fn layout_frame(core: &Core, previous_end: Position) -> Batch {
     let layout = core.table().layout(previous_end);
     batch.push_frame(KIND_LAYOUT, |bytes| layout.encode(bytes));
     batch
-}
-
-/// Cuts frames into runs of at most `room` bytes; a frame that is longer makes a run of its own.
-fn split(frames: &[u8], room: u64) -> Vec<&[u8]> {
-    let (mut runs, mut start, mut at) = (Vec::new(), 0, 0);
-    while let Some(header) = FrameHeader::decode_unbound(&frames[at..]) {
-        let end = at + header.bytes() as usize;
-        if at > start && (end - start) as u64 > room {
-            runs.push(&frames[start..at]);
-            start = at;
-        }
-        at = end;
-    }
-    runs.push(&frames[start..]);
-    runs
 }
 
 impl Core {
