@@ -27,11 +27,6 @@ impl Gate {
         self.asleep.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether somebody sleeps, or was woken and did not run yet.
-    pub(crate) fn has_sleepers(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst) > 0
-    }
-
     /// Changes the value and wakes everybody.
     pub(crate) fn open(&self) {
         self.change(i32::MAX);

@@ -13,6 +13,8 @@
 //!       4r + 4  it is over: gate r is opened for all, gate r + 1 for one, who leads the next round
 //! ```
 //!
+//! Before it sleeps, a thread lets the others run a few times ([`Patience`]).
+//!
 //! No wake-up is lost: a sleeper looks at its gate's value, then checks that the round is still under way, then sleeps unless the
 //! value has changed; the end of a round changes the phase first and the values of both gates afterwards.
 
@@ -24,6 +26,7 @@ use std::task::Waker;
 
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::patience::Patience;
 use crate::planted::{Bug, planted};
 
 #[derive(Debug, Default)]
@@ -33,6 +36,9 @@ pub(crate) struct Group {
     /// What the round under way will have made durable, once it has taken it.
     promised: AtomicU64,
     gates: [Gate; 2],
+    patience: Patience,
+    /// Threads that wait for a round, asleep or not.
+    waiting_threads: AtomicUsize,
     /// How many tasks are registered or about to be.
     waiting_tasks: AtomicUsize,
     tasks: Mutex<Tasks>,
@@ -145,15 +151,20 @@ impl Group {
             // Still the same round: what was read of it belongs together, and its end is yet to open the gate.
             let now = self.phase.load(SeqCst);
             if now / ROUND == round && now % ROUND != IDLE && self.poison.get().is_none() {
-                gate.sleep(seen);
-                called_to_lead = !served;
+                let over = || self.phase.load(SeqCst) / ROUND != round || self.poison.get().is_some();
+                self.waiting_threads.fetch_add(1, SeqCst);
+                if !self.patience.wait(over) {
+                    gate.sleep(seen);
+                    called_to_lead = !served;
+                }
+                self.waiting_threads.fetch_sub(1, SeqCst);
             }
         }
     }
 
     fn lead(&self, round: u64, sync: impl Fn() -> Result<u64, Error>) -> Result<(), Error> {
-        // Those whom the last round woke are about to bring more: they get the processor first. Nobody there, no call.
-        if self.gates.iter().any(Gate::has_sleepers) {
+        // Those whom the last round served are about to bring more: they get the processor first. Nobody there, no call.
+        if self.waiting_threads.load(SeqCst) > 0 {
             std::thread::yield_now();
         }
         // It ends the round even when it panics.
@@ -252,7 +263,12 @@ mod tests {
     /// Rounds over a counter that stands for the staged bytes. A wake-up that is lost shows as a test that does not end.
     #[test]
     fn nobody_returns_early_and_nobody_is_forgotten() {
-        let (group, staged, leading) = (Group::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        many_wait(Group::new(0));
+        many_wait(Group { patience: Patience::none(), ..Group::default() });
+    }
+
+    fn many_wait(group: Group) {
+        let (staged, leading) = (AtomicU64::new(0), AtomicBool::new(false));
         let sync = || {
             assert!(!leading.swap(true, SeqCst), "two rounds at once");
             let upto = staged.load(SeqCst);

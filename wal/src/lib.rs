@@ -8,8 +8,8 @@
 //! * **Recovery decides** between a clean end, a torn tail (cut and reported: nobody was told that it is durable) and damage
 //!   (a typed error: something proves that it was durable; nothing is skipped or deleted).
 //! * **Bytes once handed out never change**, whatever is truncated, purged or recycled.
-//! * **No thread, no clock, no global state.** Background duties are slices of [`Wal::step`] (or of a [`Worker`], if you start one), so a log on the simulated disk runs in one
-//!   thread from one seed.
+//! * **No thread, no timer.** Background duties are slices of [`Wal::step`] (or of a [`Worker`], if you start one), so a log on the simulated disk runs in one
+//!   thread from one seed. The clock is looked at by threads that wait for each other's sync, to choose between giving way and sleeping.
 //!
 //! ```
 //! use std::path::Path;
@@ -68,6 +68,7 @@ mod layout;
 mod map;
 mod open;
 mod options;
+mod patience;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]
