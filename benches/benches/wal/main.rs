@@ -38,6 +38,7 @@ type Opener = fn(&Path, Figure) -> Result<Box<dyn Contender>, Failure>;
 const CONTENDERS: &[(&str, Opener)] = &[
     ("bare disk", bare::open),
     ("ketch", ketch::open),
+    ("ketch, tasks", ketch::open_tasks),
     #[cfg(feature = "peers")]
     ("raft-engine", peers::raft_engine),
     #[cfg(feature = "peers")]

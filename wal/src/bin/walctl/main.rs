@@ -6,6 +6,7 @@ mod dump;
 mod measure;
 mod raw;
 mod repair;
+mod tasks;
 mod verify;
 
 use std::process::ExitCode;
@@ -21,7 +22,8 @@ walctl: tools for logs of ketch-wal
         cuts a torn tail, after keeping a copy of the files it changes; without --yes it only says
         what would go. Damage is never repaired: it would lose what was acknowledged
   walctl bench  --dir D [--seconds 10] [--record 300] [--writers 1,8,64] [--json]
-        what the disk can do and what a log on it does; lists are allowed for --record too
+        what the disk can do and what a log on it does, with that many writers as threads and as
+        tasks of one thread; lists are allowed for --record too
 
 exit code: 0 well, 1 a torn tail or a refusal, 2 damage or failure, 64 wrong usage
 ";
