@@ -38,7 +38,8 @@ pub struct Options {
     pub metadata: Bytes,
     /// Change nothing on the disk and take no lock.
     pub read_only: bool,
-    /// Danger: report records as durable without syncing them. A crash of the machine may lose anything.
+    /// Danger: report records as durable without syncing them. A crash of the machine may lose anything, and since the log says of itself that
+    /// it was durable, the next opening may find it damaged instead of torn.
     pub unsafe_no_sync: bool,
     /// How much opening reads.
     pub verify: Verify,

@@ -44,6 +44,8 @@ pub enum Bug {
     FolderSettledFirst,
     /// A file that comes from another log's folder gets its new name without a sync of that folder.
     OtherFolderNotSynced,
+    /// A file that is gone and not named by the latest layout is thought to prove that this layout is durable.
+    LatestLayoutTrusted,
 }
 
 #[cfg(feature = "planted")]

@@ -210,18 +210,30 @@ impl Find<'_> {
         if durable >= first.layout.previous_end {
             return accept(walk, stop);
         }
-        // What came before the newest segment is not proven durable as a whole: begin where it is. A file that the
-        // latest layout no longer names goes only once that layout is durable, and with it all that came before.
+        // What came before the newest segment is not proven durable as a whole: begin where it is.
         let base = Position::from_u64(durable).segment().0;
         let latest = walk.layout.as_ref().unwrap_or(&first.layout).segments.clone();
         let (longer, longer_stop) = self.walk_from(base)?;
         match longer_stop {
+            // A file goes only once a layout that no longer names it is durable, and with that all that came before; but that need not be the
+            // latest one. So the walk begins with what the latest one names.
             (id, Stop::Missing) if id < newest && !latest.contains(&id) => {
-                self.walk_from(newest)?;
+                if planted(Bug::LatestLayoutTrusted) {
+                    self.walk_from(newest)?;
+                    return accept(walk, stop);
+                }
+                let (walk, stop) = self.walk_from(self.first_appended(&latest))?;
                 accept(walk, stop)
             }
             _ => accept(longer, longer_stop),
         }
+    }
+
+    /// The first segment from which on appended ones follow each other. What was replaced was durable then, and all before it.
+    fn first_appended(&self, segments: &[u64]) -> u64 {
+        let built = |id: &u64| self.folder.segments.get(id).is_some_and(|file| file.header.built);
+        let behind = segments.iter().rposition(built).map_or(0, |at| at + 1);
+        segments.get(behind).or(segments.last()).copied().unwrap_or(0)
     }
 
     fn walk_from(&mut self, from: u64) -> Result<(Walk, (u64, Stop)), OpenError> {

@@ -47,3 +47,9 @@ fn a_recovery_that_is_crashed_twice_in_a_row_recovers() {
     println!("{report:?}");
     assert!(report.recoveries > 4_000, "{report:?}");
 }
+
+/// The hunt found here that the second of two recoveries, crashed while it removed purged files beside cut ones, left a log that looked damaged.
+#[test]
+fn a_recovery_that_was_crashed_while_files_went_is_repeated() {
+    hunt(Plan { seed: 20_029, steps: 10, bound: 64, zero_fill: true, again: 5000 }).unwrap();
+}

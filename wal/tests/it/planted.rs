@@ -9,7 +9,7 @@ use crate::faults::failed_sync;
 use crate::flips::flip_every_bit;
 use crate::hunt::{Plan, hunt};
 use crate::pools::shared_pool_crashed_everywhere;
-use crate::regressions::killed_then_power_lost_in_recovery;
+use crate::regressions::{killed_then_power_lost_in_recovery, purged_while_others_append};
 
 fn by_hunt() -> Result<(), String> {
     for seed in 0..40 {
@@ -99,7 +99,7 @@ fn by_pool() -> Result<(), String> {
 
 type Finder = fn() -> Result<(), String>;
 
-const BUGS: [(Bug, Finder); 19] = [
+const BUGS: [(Bug, Finder); 20] = [
     (Bug::FolderNotSynced, by_hunt),
     (Bug::HeaderNotSynced, by_hunt),
     (Bug::AcknowledgedBeforeSync, by_hunt),
@@ -119,6 +119,7 @@ const BUGS: [(Bug, Finder); 19] = [
     (Bug::TruncationForgotten, by_hunt),
     (Bug::FolderSettledFirst, killed_then_power_lost_in_recovery),
     (Bug::OtherFolderNotSynced, by_pool),
+    (Bug::LatestLayoutTrusted, purged_while_others_append),
 ];
 
 #[test]

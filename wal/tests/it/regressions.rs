@@ -8,6 +8,7 @@ use ketch_wal::sim::{Fault, Op};
 use ketch_wal::{Batch, Options, Position, Progress, SimDisk, Wal};
 
 use crate::basics::{DIR, drain, open, put, small, texts};
+use crate::hunt::Random;
 
 #[test]
 fn a_stale_checksum_seed_after_truncate_hides_no_entries() {
@@ -208,4 +209,54 @@ pub(crate) fn killed_then_power_lost_in_recovery() -> Result<(), String> {
 #[test]
 fn recovery_lets_no_file_go_before_the_record_of_it_is_durable() {
     killed_then_power_lost_in_recovery().unwrap();
+}
+
+/// While the sync that makes a purge durable is under way, another thread appends over two more segments; then the purged files go, and power is
+/// lost, with any of what was appended.
+pub(crate) fn purged_while_others_append() -> Result<(), String> {
+    for zero_fill in [true, false] {
+        let options = Options { zero_fill, spare_segments: 0, ..small() };
+        let disk = SimDisk::new(10);
+        let wal = Arc::new(open(&disk, options.clone()).wal);
+        put(&wal, "durable, then purged");
+        wal.sync().unwrap();
+        wal.seal(&mut Batch::new()).unwrap();
+        put(&wal, "purged");
+        wal.seal(&mut Batch::new()).unwrap();
+        let kept = put(&wal, "kept");
+        wal.purge_before(kept).unwrap();
+        let (once, other) = (AtomicBool::new(true), Arc::clone(&wal));
+        disk.set_hook(Some(Arc::new(move |_: &SimDisk, op, _: &Path| {
+            if op == Op::Sync && once.swap(false, Ordering::AcqRel) {
+                for text in ["four", "five"] {
+                    other.seal(&mut Batch::new()).unwrap();
+                    put(&other, text);
+                }
+            }
+        })));
+        wal.sync().unwrap();
+        disk.set_hook(None);
+        let files = disk.paths().len();
+        drain(&wal);
+        assert!(disk.paths().len() < files, "the purged files are gone");
+        let versions = disk.undecided();
+        for round in 0..2000u64 {
+            let mut random = Random::from(round);
+            let lost: Vec<u32> = versions.iter().map(|n| random.below(u64::from(*n)) as u32).collect();
+            let opened = Wal::open(disk.crashed(&lost), Path::new(DIR), options.clone());
+            let wal = opened.map_err(|error| format!("round {round}: {error}"))?.wal;
+            let found = texts(&wal, Position::START);
+            if !["kept", "four", "five"].starts_with(&found.iter().map(String::as_str).collect::<Vec<_>>())
+                || found.is_empty()
+            {
+                return Err(format!("round {round}: {found:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_gone_proves_no_more_than_a_layout_without_it() {
+    purged_while_others_append().unwrap();
 }
