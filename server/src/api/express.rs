@@ -226,8 +226,9 @@ impl Express {
         self.failed(pending.tag, self.name_timeout(pending, error.into()))
     }
 
-    /// The client does not wait for `pending` any more.
-    pub fn leave(&self, pending: &Pending) {
+    /// The client does not wait for `pending` any more. What was not handed in yet never is.
+    pub fn leave(&mut self, pending: &Pending) {
+        self.prepared.retain(|(_, prepared)| prepared.serial != pending.serial);
         self.api.proposer.leave(pending.serial);
         if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
             method.handled[CANCELED].inc();

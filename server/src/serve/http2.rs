@@ -280,7 +280,8 @@ impl Drop for Http2 {
     fn drop(&mut self) {
         self.link.here(State::abandon);
         if let Some(calls) = &mut self.calls {
-            calls.pending.values().for_each(|pending| calls.express.leave(pending));
+            let Calls { express, pending, .. } = calls;
+            pending.values().for_each(|pending| express.leave(pending));
         }
     }
 }
