@@ -16,6 +16,14 @@ pub struct Record {
     pub data: Bytes,
 }
 
+impl Record {
+    /// Where its frame ends: the next record of the same batch begins there, unless the batch goes on in another segment.
+    pub fn end(&self) -> Position {
+        let end = self.position.offset() + format::frame_bytes(self.data.len());
+        Position::new(self.position.segment().0, end)
+    }
+}
+
 /// Records that become durable together or not at all.
 ///
 /// A batch is meant to be used again and again: [`clear`](Batch::clear) keeps its memory, so that in a steady state a record

@@ -114,6 +114,13 @@ impl Wal {
         self.core.stage().end()
     }
 
+    /// Where the first record of the next batch will lie, unless the log is appended to by somebody else meanwhile, changes its own
+    /// layout, or has to go on to another segment: [`Batch::positions`] says after the append what has become of it.
+    pub fn next_record(&self) -> Position {
+        let end = self.end();
+        Position::new(end.segment().0, end.offset() + crate::format::PART_BYTES as u64)
+    }
+
     /// Every record before this survives a crash. In a log that is open for reading only: what the log itself proves, which may be less
     /// than its writer knows.
     pub fn durable_upto(&self) -> Position {
