@@ -109,8 +109,10 @@ impl Engine for Ketch {
     }
 
     fn put(&mut self, keys: impl Iterator<Item = u64>) {
-        for i in keys {
-            self.store.txn().put(&key(i), &VALUE, 0).expect("a put");
+        let keys: Vec<[u8; 32]> = keys.map(key).collect();
+        self.store.expect(keys.iter().map(|key| &key[..]));
+        for key in keys {
+            self.store.txn().put(&key, &VALUE, 0).expect("a put");
         }
         self.commit();
     }

@@ -3,12 +3,13 @@
 //! `cargo bench -p ketch-benches --bench mvcc --features stores`; method and a recorded run in `benches/README.md`.
 //! `KETCH_KEYS` (default 1,000,000) says how many keys there are, `KETCH_CASES` which parts are run, a list of `memory`, `ketch`,
 //! `redb`, `fjall`, `lmdb`, `revisions`, `histories`, `opening`, `space`, `watching` and
-//! `stalls` (default all).
+//! `stalls` (default all); or `quick` alone, which takes half a minute.
 
 mod engine;
 #[cfg(feature = "stores")]
 mod peers;
 mod promises;
+mod quick;
 mod space;
 mod stalls;
 mod watching;
@@ -169,6 +170,9 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
+    if std::env::var("KETCH_CASES").is_ok_and(|cases| cases == "quick") {
+        return quick::report(keys);
+    }
     // First, while the process has no other memory.
     let memory = if wanted("memory") { promises::memory(keys) } else { Vec::new() };
     let mut work = |case: &str, work: &mut dyn FnMut(&mut Criterion)| {
