@@ -6,7 +6,6 @@ use crate::checkpoint::Checkpoints;
 use crate::compaction::Scan;
 use crate::error::Fault;
 use crate::front::Front;
-use crate::index::Tree;
 use crate::log::rewrite::Rewriter;
 use crate::shared::{Shared, lock};
 use crate::store::Progress;
@@ -38,8 +37,8 @@ impl Background {
         Background { front }
     }
 
-    /// Does a slice of each duty that is due: gives back old roots, writes back and syncs the log, carries compaction
-    /// and checkpoints on, rewrites segments. `budget` is the number of index nodes, changes or entries one slice may
+    /// Does a slice of each duty that is due: writes back and syncs the log, carries compaction
+    /// and checkpoints on, rewrites segments. `budget` is the number of changes or entries one slice may
     /// look at; a few hundred to a few thousand keep a slice below a millisecond, syncs aside. When another thread is
     /// inside, there is nothing to do for this one.
     ///
@@ -56,7 +55,7 @@ impl Background {
         if state.retired {
             return Ok(Progress::More);
         }
-        self.front.let_go(&shared);
+        self.front.let_go();
         state.step(&shared, budget.max(1)).map_err(|fault| shared.fail(fault))
     }
 
@@ -122,8 +121,7 @@ impl State {
         if shared.options.read_only {
             return Ok(Progress::Idle);
         }
-        let mut more = self.dismantle(shared, budget);
-        more |= self.write_back(shared)?;
+        let mut more = self.write_back(shared)?;
         more |= self.scan.step(shared, budget)? == Progress::More;
         if self.pause > 0 {
             self.pause -= 1;
@@ -173,15 +171,6 @@ impl State {
         self.checkpoints.begin(shared, &self.scan)?;
         while self.checkpoints.step(shared, BUDGET)? == Progress::More {}
         Ok(())
-    }
-
-    fn dismantle(&self, shared: &Shared, budget: usize) -> bool {
-        // The trees are taken out, so that the writer is not kept from adding to the list.
-        let mut loose = std::mem::take(&mut *lock(&shared.loose));
-        Tree::dismantle(&mut loose, budget);
-        let more = !loose.is_empty();
-        shared.let_go(loose);
-        more
     }
 
     fn write_back(&mut self, shared: &Shared) -> Result<bool, Fault> {

@@ -38,17 +38,14 @@ impl Front {
         lock(&self.replaced).push(old);
     }
 
-    /// Takes replaced contents apart that nobody reads any more; their trees are handed to `new`, which lets them go in
-    /// steps. Only for whoever does the background's duties.
-    pub(crate) fn let_go(&self, new: &Shared) {
-        // Closing files takes its time: the writer is not kept waiting for the list.
+    /// Lets replaced contents go that nobody reads any more. Only for whoever does the background's duties: closing files takes
+    /// its time.
+    pub(crate) fn let_go(&self) {
+        // The writer is not kept waiting for the list.
         let replaced = std::mem::take(&mut *lock(&self.replaced));
-        for content in replaced {
-            match Arc::try_unwrap(content) {
-                Ok(content) => new.let_go(content.into_trees()),
-                Err(read) => lock(&self.replaced).push(read),
-            }
-        }
+        let read = replaced.into_iter().filter_map(|content| Arc::try_unwrap(content).err());
+        let read: Vec<_> = read.collect();
+        lock(&self.replaced).extend(read);
     }
 
     /// Forgets copies of the content that a reader kept from being forgotten; only for the writer.

@@ -18,7 +18,7 @@ pub struct Options {
     /// The background syncs the log once this many bytes follow the durable end.
     pub sync_bytes: u64,
     /// Roots of the recent past that are kept for reads at older revisions, beside those of open lists. Under random writes
-    /// each may hold a copy of as many index nodes, of about 2 KB, as revisions lie between two of them.
+    /// each may hold a copy of as many index nodes, of about 2 KB with their parents, as revisions lie between two of them.
     pub ring_roots: usize,
     /// At least so many revisions lie between two of them.
     pub ring_revisions: i64,

@@ -31,12 +31,13 @@ pub enum Bug {
     KeysOnlyWithLease,
     PinsUncommittedRoots,
     AdoptionSkipsWatchers,
+    PlacesAsForeseen,
 }
 
 #[cfg(feature = "planted")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 26] = [
         Bug::CompactionKeepsTombstones,
         Bug::CompactionDropsTombstonesAtThePoint,
         Bug::CompactionForgetsTheReplaced,
@@ -62,6 +63,7 @@ impl Bug {
         Bug::KeysOnlyWithLease,
         Bug::PinsUncommittedRoots,
         Bug::AdoptionSkipsWatchers,
+        Bug::PlacesAsForeseen,
     ];
 }
 

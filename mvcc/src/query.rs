@@ -118,7 +118,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
     fn take_batch(&mut self, entries: &[(&[u8], Entry<'_>)]) -> Result<bool, Fault> {
         if !self.keys_only && entries.len() > 1 {
             let newest = entries.iter().filter(|(_, head)| head.is_live() && self.snapshot.answers(head));
-            self.snapshot.expect(newest.map(|(_, head)| head.revision));
+            self.snapshot.expect(newest.map(|(_, entry)| entry));
         }
         for &(key, head) in entries {
             let before = if self.snapshot.answers(&head) {
@@ -145,7 +145,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
                 None if self.keys_only => {
                     self.lend_key(&key_only(key, head.revision.main, head.create_revision, head.version));
                 }
-                None => self.snapshot.lend(head.revision, &mut self.f)?,
+                None => self.snapshot.lend(&head, &mut self.f)?,
             }
         }
         Ok(true)

@@ -81,7 +81,7 @@ impl View {
     /// A [`Fault`] when the log cannot be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Fault> {
         match self.root.tree.get(key).filter(|head| head.is_live()) {
-            Some(head) => Ok(Some(KeyValue::trusted(self.values.read(head.revision)?.wire))),
+            Some(entry) => Ok(Some(KeyValue::trusted(self.values.newest(&entry)?))),
             None => Ok(None),
         }
     }
@@ -124,7 +124,7 @@ impl View {
         let committed = self.values.pending.is_none() || planted(Bug::PinsUncommittedRoots);
         if result.more && root.revision == at && committed {
             let evicted = lock(&self.values.shared.ring).pin(&root);
-            self.values.shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
+            drop(evicted);
         }
         Ok(result)
     }

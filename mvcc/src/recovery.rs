@@ -11,6 +11,7 @@ use crate::background;
 use crate::checkpoint::{self, Checkpoints, load::Loaded};
 use crate::compaction::{Physical, Scan};
 use crate::error::{Fault, FaultKind, OpenError};
+use crate::index::Tree;
 use crate::log::record::{self, Change, Commit, Row};
 use crate::log::rows::Rows;
 use crate::log::segment::{Segment, SegmentSet};
@@ -190,7 +191,9 @@ fn apply(state: &mut State, next: &Record, change: Option<Change>) -> Result<(),
     match next.kind {
         record::CREATE | record::UPDATE | record::DELETE => {
             let change = change.ok_or_else(|| malformed("change", next))?;
-            state.replay(&change).ok_or_else(|| malformed("change that follows from the ones before", next))
+            state
+                .replay(&change, next.position)
+                .ok_or_else(|| malformed("change that follows from the ones before", next))
         }
         record::COMMIT => {
             let commit = Commit::decode(&next.data).ok_or_else(|| malformed("end of a batch", next))?;
@@ -225,8 +228,9 @@ fn apply(state: &mut State, next: &Record, change: Option<Change>) -> Result<(),
 impl State {
     /// The state of an empty store.
     fn empty() -> State {
+        let tree = Tree::default();
         let root = Root {
-            tree: Default::default(),
+            tree: tree.freeze(),
             tables: Default::default(),
             revision: 1,
             compacted: -1,
@@ -236,7 +240,7 @@ impl State {
             epoch: Arc::new(Epoch { compacted: -1 }),
         };
         State {
-            tree: Default::default(),
+            tree,
             tables: Default::default(),
             revision: 1,
             compacted: -1,
@@ -244,6 +248,7 @@ impl State {
             root: Arc::new(root),
             pending: Arc::default(),
             batch: Batch::new(),
+            base: Position::START,
             others: Vec::new(),
             others_bytes: 0,
             arena: BytesMut::new(),
@@ -253,12 +258,12 @@ impl State {
     }
 
     /// Applies a change read from the log; `None` when it does not follow from the state before it.
-    fn replay(&mut self, change: &Change) -> Option<()> {
+    fn replay(&mut self, change: &Change, place: Position) -> Option<()> {
         let fields = change.fields();
         let put = !change.is_delete();
         let (mut previous, mut version) = (Default::default(), 0);
         let compacted = self.compacted;
-        self.tree.upsert(fields.key, |old| {
+        self.tree.upsert(fields.key, place, |old| {
             previous = old.map(|old| old.revision).unwrap_or_default();
             let (head, marks) = next_head(old, change.revision, put, compacted);
             version = head.version;

@@ -75,11 +75,6 @@ impl Ring {
         found
     }
 
-    /// Gives up all roots.
-    pub(crate) fn clear(&mut self) -> Vec<Arc<Root>> {
-        self.spaced.drain(..).chain(self.lists.drain(..)).collect()
-    }
-
     /// Moves the kept roots over to a new compaction point; returns those that nobody may read any more.
     pub(crate) fn compacted(&mut self, epoch: &Arc<Epoch>) -> Vec<Arc<Root>> {
         self.epoch = Arc::clone(epoch);

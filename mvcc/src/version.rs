@@ -127,31 +127,38 @@ impl<'a> Snapshot<'a> {
         if let Some(change) = self.values.pending(revision)? {
             return Ok(change);
         }
-        Ok(self.cursor.borrow_mut().read(&self.values.shared.log, revision)?.change())
+        Ok(self.cursor.borrow_mut().read(&self.values.shared.log, revision, None)?.change())
     }
 
-    /// Says which versions are asked for next.
-    pub(crate) fn expect(&self, revisions: impl Iterator<Item = Revision>) {
+    /// Says whose newest versions are asked for next.
+    pub(crate) fn expect<'e>(&self, entries: impl Iterator<Item = &'e Entry<'e>>) {
         if self.values.pending.is_none() {
-            self.cursor.borrow_mut().expect(revisions);
+            let mut cursor = self.cursor.borrow_mut();
+            let places = entries.filter_map(Entry::place);
+            places.for_each(|place| cursor.expect(&self.values.shared.log, place));
         }
     }
 
-    /// Lends the whole key-value of a version to `f`.
+    /// Lends the whole key-value of an entry's newest version to `f`.
     #[inline]
-    pub(crate) fn lend<R>(&self, revision: Revision, f: impl FnOnce(Lent<'_>) -> R) -> Result<R, Fault> {
-        if let Some(change) = self.values.pending(revision)? {
+    pub(crate) fn lend<R>(&self, entry: &Entry<'_>, f: impl FnOnce(Lent<'_>) -> R) -> Result<R, Fault> {
+        if let Some(change) = self.values.pending(entry.revision)? {
             return Ok(f(Lent::Own(change.wire)));
         }
         let mut cursor = self.cursor.borrow_mut();
-        Ok(f(Lent::Log(cursor.read(&self.values.shared.log, revision)?)))
+        let place = entry.place();
+        let found = cursor.read(&self.values.shared.log, entry.revision, place)?;
+        if place != Some(found.position()) {
+            entry.found_at(found.position());
+        }
+        Ok(f(Lent::Log(found)))
     }
 
     /// The whole key-value of a version.
     pub(crate) fn key_value(&self, version: Version) -> Result<KeyValue, Fault> {
         match version.wire {
             Some(wire) => Ok(KeyValue::trusted(wire)),
-            None => self.lend(version.revision, |lent| KeyValue::trusted(lent.share())),
+            None => Ok(KeyValue::trusted(self.read(version.revision)?.wire)),
         }
     }
 

@@ -143,8 +143,9 @@ impl<'a> WriteTxn<'a> {
         self.admit(bytes)?;
         let revision = self.next();
         let compacted = self.store.state.compacted;
+        let place = self.store.state.next_place(&self.store.shared);
         let (mut before, mut create_revision, mut version) = (None, 0, 0);
-        self.store.state.tree.upsert(key, |old| {
+        self.store.state.tree.upsert(key, place, |old| {
             before = old.map(|old| (old.revision, old.is_live()));
             let (head, marks) = next_head(old, revision, true, compacted);
             (create_revision, version) = (head.create_revision, head.version);
@@ -200,7 +201,8 @@ impl<'a> WriteTxn<'a> {
         let revision = self.next();
         let state = &mut self.store.state;
         let compacted = state.compacted;
-        state.tree.upsert(key, |old| next_head(old, revision, false, compacted));
+        let place = state.next_place(&self.store.shared);
+        state.tree.upsert(key, place, |old| next_head(old, revision, false, compacted));
         state.tombstones.push_back((revision.main, key.clone()));
         let fields = Fields { key, mod_revision: self.main, ..Fields::default() };
         self.record(revision, DELETE, previous, &fields);

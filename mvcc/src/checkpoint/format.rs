@@ -196,7 +196,7 @@ mod tests {
         let marks: Vec<Revision> = (1..40).map(|i| Revision::new(i, 0)).collect();
         let head = Head { revision: Revision::new(41, 3), since_mark: 2, create_revision: 1, version: 41 };
         let mut out = Vec::new();
-        encode_key(b"key", Entry { head, marks: Mark::rebuild(&marks).as_ref() }, &mut out);
+        encode_key(b"key", Entry::apart(head, Mark::rebuild(&marks).as_ref()), &mut out);
         let mut rest = &out[..];
         let (key, found, found_marks) = take_key(&mut rest).unwrap();
         assert_eq!((key, found), (&b"key"[..], head));

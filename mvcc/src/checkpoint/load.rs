@@ -10,7 +10,7 @@ use ketch_wal::{Access, Disk, DiskFile, SegmentId};
 
 use super::format::{self, Header};
 use crate::error::OpenError;
-use crate::index::Tree;
+use crate::index::{Builder, Tree};
 use crate::log::record::u32_at;
 use crate::log::segment::Dead;
 use crate::tables::{TableId, Tables};
@@ -109,7 +109,7 @@ impl<'a> Chunks<'a> {
         let header = Header::decode(&content).filter(|_| kind == format::HEADER);
         let header = header.ok_or_else(|| self.damaged("it has no header"))?;
         let (mut dead, mut tables) = (HashMap::new(), Tables::default());
-        let (mut builder, mut keys, mut tombstones) = (Tree::builder(), 0, Vec::new());
+        let (mut builder, mut keys, mut tombstones) = (Builder::default(), 0, Vec::new());
         loop {
             let (kind, content) = self.next()?;
             let mut rest = &content[..];

@@ -165,7 +165,6 @@ impl Checkpoints {
                 self.done = done.header.physical.done;
                 self.dead = done.dead;
                 self.bytes = done.offset;
-                shared.let_go(Arc::into_inner(done.root).map(|root| root.tree));
             }
         }
         Ok(Progress::More)

@@ -3,32 +3,48 @@
 //! ```text
 //! bytes   /pods/default/web-1 /pods/default/web-2 /pods/kube/dns     prefix 6: "/pods/"
 //! tags    "default/"          "default/"          "kube/dns"         compared as numbers
+//! piece   born, room, len, prefix, used | tags | ends | bytes of the keys
 //! ```
 //!
-//! A search compares tags, which lie side by side, and looks at whole keys only where tags are equal.
+//! A search compares tags, which lie side by side at the beginning of the piece, and looks at whole keys only where tags are equal.
 
-use super::node::ENTRIES_MAX;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
 
-/// One more than a node may have: it is split after the insertion.
-pub(super) const SLOTS: usize = ENTRIES_MAX + 1;
+use super::memory::Memory;
+use super::pool::{Piece, Size, prefetch};
 
-/// A sorted list of at most [`SLOTS`] byte strings.
-#[derive(Clone, Debug)]
-pub(super) struct Keys {
-    len: usize,
+/// The most keys of a node.
+pub(super) const SLOTS: usize = 32;
+
+/// What stands before the bytes of the keys.
+#[repr(C)]
+struct Head {
+    born: u64,
+    /// Bytes of the piece.
+    room: u32,
+    len: u32,
     /// So many bytes, at least, all keys have in common at their beginning.
-    prefix: usize,
+    prefix: u32,
+    /// Bytes of all keys together.
+    used: u32,
     /// Of each key the eight bytes behind the prefix, as a big-endian number; short ones are filled with zeroes.
     tags: [u64; SLOTS],
-    /// `ends[i]` is where key `i` ends in `bytes`.
+    /// `ends[i]` is where key `i` ends.
     ends: [u32; SLOTS],
-    bytes: Vec<u8>,
 }
 
-impl Default for Keys {
-    fn default() -> Keys {
-        Keys { len: 0, prefix: 0, tags: [0; SLOTS], ends: [0; SLOTS], bytes: Vec::new() }
-    }
+const HEAD: usize = size_of::<Head>();
+
+/// Where keys are. Somebody who has the tree that reaches them makes them readable by [`KeysPtr::get`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeysPtr(NonNull<Head>);
+
+/// Keys that are there for `'a`, and do not change.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    at: NonNull<Head>,
+    lifetime: PhantomData<&'a Head>,
 }
 
 fn tag(key: &[u8], prefix: usize) -> u64 {
@@ -47,48 +63,79 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-impl Keys {
-    pub(super) fn len(&self) -> usize {
-        self.len
+impl<'a> Keys<'a> {
+    #[inline]
+    fn head(self) -> &'a Head {
+        // SAFETY: the piece has a head and is not changed during 'a, as whoever made this has promised.
+        unsafe { self.at.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        self.head().len as usize
     }
 
     /// Bytes of all keys together.
-    pub(super) fn byte_len(&self) -> usize {
-        self.bytes.len()
+    pub(super) fn byte_len(self) -> usize {
+        self.head().used as usize
     }
 
-    /// Reads a little of each cache line that going from key to key needs.
-    pub(super) fn glance(&self) -> u64 {
-        self.ends.iter().step_by(16).fold(self.len as u64, |sum, &end| sum ^ u64::from(end))
+    #[inline]
+    fn bytes(self, from: usize, until: usize) -> &'a [u8] {
+        debug_assert!(from <= until && until <= self.head().used as usize);
+        // SAFETY: the first `used` bytes behind the head were written, and are not changed during 'a. Bounds come from `ends` and
+        // `prefix`, which never go beyond `used`.
+        unsafe {
+            let bytes = self.at.as_ptr().cast::<u8>().add(HEAD + from);
+            std::slice::from_raw_parts(bytes, until - from)
+        }
     }
 
-    fn start(&self, i: usize) -> usize {
-        if i == 0 { 0 } else { self.ends[i - 1] as usize }
+    fn start(self, i: usize) -> usize {
+        if i == 0 { 0 } else { self.head().ends[i - 1] as usize }
     }
 
-    pub(super) fn get(&self, i: usize) -> &[u8] {
-        &self.bytes[self.start(i)..self.ends[i] as usize]
+    /// Key number `i`, which is there.
+    #[inline]
+    pub(super) fn get(self, i: usize) -> &'a [u8] {
+        assert!(i < self.len(), "a key that is there");
+        self.bytes(self.start(i), self.head().ends[i] as usize)
+    }
+
+    pub(super) fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
+        (0..self.len()).map(move |i| self.get(i))
     }
 
     /// Whether number `i` is `key`.
-    pub(super) fn is_at(&self, i: usize, key: &[u8]) -> bool {
-        i < self.len && self.get(i) == key
+    pub(super) fn is_at(self, i: usize, key: &[u8]) -> bool {
+        i < self.len() && self.get(i) == key
+    }
+
+    /// How many tags are below this one. All are looked at, without a decision at any: memory brings them side by side, where halving
+    /// would wait for one after the other and guess wrong at every second.
+    #[inline]
+    fn below(self, tag: u64) -> usize {
+        let head = self.head();
+        head.tags[..(head.len as usize).min(SLOTS)].iter().map(|&other| usize::from(other < tag)).sum()
     }
 
     /// Where `key` is, or would be.
-    pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        if self.len == 0 {
+    #[inline]
+    pub(super) fn search(self, key: &[u8]) -> Result<usize, usize> {
+        let len = self.len();
+        if len == 0 {
             return Err(0);
         }
-        let shared = &self.bytes[..self.prefix];
+        let prefix = self.head().prefix as usize;
+        let shared = self.bytes(0, prefix);
         if !key.starts_with(shared) {
-            return Err(if key < shared { 0 } else { self.len });
+            return Err(if key < shared { 0 } else { len });
         }
-        let tag = tag(key, self.prefix);
-        let tags = &self.tags[..self.len];
+        let tag = tag(key, prefix);
+        let tags = &self.head().tags[..len];
         let mut low = self.below(tag);
         let mut high = low;
-        while high < self.len && tags[high] == tag {
+        while high < len && tags[high] == tag {
             high += 1;
         }
         while low < high {
@@ -102,153 +149,198 @@ impl Keys {
         Err(low)
     }
 
-    /// How many tags are below this one. All are looked at, without a decision at any: memory brings them side by side, where halving
-    /// would wait for one after the other and guess wrong at every second.
+    /// Where `key` is. What all keys begin with is compared only with the key that is found.
     #[inline]
-    fn below(&self, tag: u64) -> usize {
-        self.tags[..self.len].iter().map(|&other| usize::from(other < tag)).sum()
+    pub(super) fn find(self, key: &[u8]) -> Option<usize> {
+        let first = self.guess(key)?;
+        let (tags, len) = (&self.head().tags, self.len());
+        let tag = tags[first];
+        (first..len).take_while(|&i| tags[i] == tag).find(|&i| self.get(i) == key)
     }
 
-    /// Where `key` is. What all keys begin with is compared only with the key that is found: one place in memory less to wait for.
-    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
-        if key.len() < self.prefix {
+    /// The first key whose tag is that of `key`, if any has it: `key` is there or behind, if it is anywhere.
+    #[inline]
+    pub(super) fn guess(self, key: &[u8]) -> Option<usize> {
+        let head = self.head();
+        if key.len() < head.prefix as usize {
             return None;
         }
-        let tag = tag(key, self.prefix);
-        let tags = &self.tags[..self.len];
+        let tag = tag(key, head.prefix as usize);
         let first = self.below(tag);
-        (first..self.len).take_while(|&i| tags[i] == tag).find(|&i| self.get(i) == key)
+        (first < self.len() && head.tags[first] == tag).then_some(first)
     }
 
-    /// Inserts `key` as number `i`.
-    pub(super) fn insert(&mut self, i: usize, key: &[u8]) {
-        let at = self.start(i);
-        self.bytes.reserve_exact(key.len());
-        self.bytes.splice(at..at, key.iter().copied());
-        self.ends.copy_within(i..self.len, i + 1);
-        self.tags.copy_within(i..self.len, i + 1);
-        self.len += 1;
-        self.ends[i] = at as u32;
-        for end in &mut self.ends[i..self.len] {
-            *end += key.len() as u32;
-        }
-        if i == 0 || i + 1 == self.len {
-            self.ends_changed();
-        }
-        self.tags[i] = tag(self.get(i), self.prefix);
-    }
-
-    pub(super) fn remove(&mut self, i: usize) {
-        let (start, end) = (self.start(i), self.ends[i] as usize);
-        self.bytes.drain(start..end);
-        self.ends.copy_within(i + 1..self.len, i);
-        self.tags.copy_within(i + 1..self.len, i);
-        self.len -= 1;
-        for later in &mut self.ends[i..self.len] {
-            *later -= (end - start) as u32;
-        }
-        if self.len == 0 {
-            self.prefix = 0;
+    /// The child of a node with these separators that has `key` if any has.
+    #[inline]
+    pub(super) fn child_for(self, key: &[u8]) -> usize {
+        match self.search(key) {
+            Ok(i) => i + 1,
+            Err(i) => i,
         }
     }
 
-    /// Moves the keys from number `i` on into a list of their own.
-    pub(super) fn split_off(&mut self, i: usize) -> Keys {
-        let mut right =
-            Keys { bytes: Vec::with_capacity(self.bytes.len() - self.start(i)), ..Keys::default() };
-        (i..self.len).for_each(|at| right.push(self.get(at)));
-        self.bytes.truncate(self.start(i));
-        self.bytes.shrink_to_fit();
-        self.len = i;
-        self.renew();
-        right.renew();
-        right
-    }
-
-    /// Appends `key`, which follows the own ones.
-    pub(super) fn push(&mut self, key: &[u8]) {
-        let i = self.len;
-        self.bytes.extend_from_slice(key);
-        self.ends[i] = self.bytes.len() as u32;
-        self.len += 1;
-        self.ends_changed();
-        self.tags[i] = tag(self.get(i), self.prefix);
-    }
-
-    /// Gives back memory that was reserved in excess, and finds out what the keys share.
-    pub(super) fn finish(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.renew();
-    }
-
-    /// The first or last key is another one: less may be shared than before.
-    fn ends_changed(&mut self) {
-        let shared = common(self.get(0), self.get(self.len - 1));
-        if shared < self.prefix {
-            self.retag(shared);
-        }
-    }
-
-    fn renew(&mut self) {
-        if self.len > 0 {
-            self.retag(common(self.get(0), self.get(self.len - 1)));
-        }
-    }
-
-    fn retag(&mut self, prefix: usize) {
-        self.prefix = prefix;
-        for i in 0..self.len {
-            self.tags[i] = tag(self.get(i), prefix);
-        }
+    /// Asks for the cache line with the bytes of key `i`.
+    pub(super) fn expect(self, i: usize) {
+        prefetch(self.get(i).as_ptr(), 1);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl KeysPtr {
+    /// The keys.
+    ///
+    /// # Safety
+    /// During `'a` the piece is neither given back nor changed: it is part of a frozen tree that somebody holds, or of the tree
+    /// being written and its writer changes nothing of it.
+    #[inline]
+    pub(super) unsafe fn get<'a>(self) -> Keys<'a> {
+        Keys { at: self.0, lifetime: PhantomData }
+    }
 
-    /// A list that must not overflow, against a plain one; keys of few letters, so that prefixes and tags collide.
-    #[test]
-    fn agrees_with_a_plain_list() {
-        let mut seed = 7u64;
-        for round in 0..60 {
-            let mut keys = Keys::default();
-            let mut plain: Vec<Vec<u8>> = Vec::new();
-            for _ in 0..200 {
-                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let letter = |shift: u32| (seed >> shift) as u8 % 3;
-                let mut key = vec![b'p'; round % 20];
-                key.extend((0..(seed >> 45) as u32 % 12).map(|i| letter(20 + i)));
-                match (keys.search(&key), plain.binary_search(&key)) {
-                    (Ok(i), Ok(j)) => {
-                        assert_eq!(i, j);
-                        keys.remove(i);
-                        plain.remove(j);
-                    }
-                    (Err(i), Err(j)) => {
-                        assert_eq!(i, j, "{key:?} in {plain:?}");
-                        if keys.len() == SLOTS {
-                            let right = keys.split_off(i.min(SLOTS - 1));
-                            assert!(
-                                (0..right.len()).map(|k| right.get(k)).eq(plain[i.min(SLOTS - 1)..].iter())
-                            );
-                            plain.truncate(i.min(SLOTS - 1));
-                        } else {
-                            keys.insert(i, &key);
-                            plain.insert(j, key);
-                        }
-                    }
-                    (i, j) => assert_eq!(i, j),
-                }
-                if seed >> 60 == 0 {
-                    keys.finish();
-                }
-                assert!((0..keys.len()).map(|i| keys.get(i)).eq(plain.iter()));
-                for (i, key) in plain.iter().enumerate() {
-                    assert_eq!(keys.search(key), Ok(i));
-                    assert_eq!(keys.search(&[&key[..], &[0]].concat()).unwrap_or_else(|i| i), i + 1);
-                }
+    /// Asks for the cache lines that a search needs.
+    #[inline]
+    pub(super) fn expect_search(self) {
+        prefetch(self.0.as_ptr(), HEAD - SLOTS * size_of::<u32>());
+    }
+
+    /// Asks for the cache lines that going from key to key needs.
+    pub(super) fn expect_walk(self) {
+        prefetch(self.0.as_ptr(), 1);
+        prefetch(
+            self.0.as_ptr().wrapping_byte_add(HEAD - SLOTS * size_of::<u32>()),
+            SLOTS * size_of::<u32>(),
+        );
+    }
+
+    /// Whether only the writer sees them.
+    ///
+    /// # Safety
+    /// As [`KeysPtr::get`].
+    unsafe fn is_own(self, memory: &Memory) -> bool {
+        // SAFETY: as the caller says.
+        unsafe { self.0.as_ref().born == memory.now() }
+    }
+
+    /// Gives the keys up: they are no longer part of the tree being written.
+    ///
+    /// # Safety
+    /// They were until now, and whoever sees them does so by a frozen tree.
+    pub(super) unsafe fn bury(self, memory: &mut Memory) {
+        // SAFETY: as the caller says, the piece is still there.
+        let (born, bytes) = unsafe { (self.0.as_ref().born, self.0.as_ref().room as usize) };
+        // SAFETY: as the caller says.
+        unsafe { memory.bury(Piece { at: self.0.cast(), bytes, size: Size::AtLeast }, born) };
+    }
+
+    /// Keys in ascending order, at most [`SLOTS`], in a piece of their own with room for `more` bytes.
+    pub(super) fn build<'k>(
+        memory: &mut Memory,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        more: usize,
+    ) -> KeysPtr {
+        let used: usize = keys.clone().map(<[u8]>::len).sum();
+        let piece = memory.take(HEAD + used + more, Size::AtLeast);
+        let at = piece.at.cast::<Head>();
+        let prefix = match (keys.clone().next(), keys.clone().last()) {
+            (Some(first), Some(last)) => common(first, last),
+            _ => 0,
+        };
+        let (mut len, mut end) = (0, 0);
+        // SAFETY: the piece is new, large enough for the head and `used` bytes, and nobody else's; `tags` and `ends` are bounds-checked
+        // and only ever read below `len`, where they are written here.
+        unsafe {
+            let head = at.as_ptr();
+            let bytes = head.cast::<u8>().add(HEAD);
+            for key in keys {
+                ptr::copy_nonoverlapping(key.as_ptr(), bytes.add(end), key.len());
+                end += key.len();
+                assert!(len < SLOTS && end <= used, "keys fit into their node");
+                (&raw mut (*head).ends[len]).write(end as u32);
+                (&raw mut (*head).tags[len]).write(tag(key, prefix));
+                len += 1;
             }
+            (&raw mut (*head).born).write(memory.now());
+            (&raw mut (*head).room).write(piece.bytes as u32);
+            (&raw mut (*head).len).write(len as u32);
+            (&raw mut (*head).prefix).write(prefix as u32);
+            (&raw mut (*head).used).write(end as u32);
         }
+        KeysPtr(at)
+    }
+
+    /// Inserts `key` as number `i`, in place when nobody else sees the keys.
+    ///
+    /// # Safety
+    /// As [`KeysPtr::bury`]; there are fewer than [`SLOTS`] keys, and `key` belongs at `i`.
+    pub(super) unsafe fn insert(&mut self, memory: &mut Memory, i: usize, key: &[u8]) {
+        // SAFETY: nothing is changed while `keys` is used.
+        let keys = unsafe { self.get() };
+        let (len, used) = (keys.len(), keys.byte_len());
+        assert!(i <= len && len < SLOTS, "a place among the keys");
+        // SAFETY: as the caller says.
+        let own = unsafe { self.is_own(memory) };
+        if !own || HEAD + used + key.len() > keys.head().room as usize {
+            // One that grows twice in a generation will grow again.
+            let more = if own { used / 2 } else { 0 };
+            let (before, behind) = (keys.iter().take(i), keys.iter().skip(i));
+            let built = KeysPtr::build(memory, before.chain([key]).chain(behind), more);
+            // SAFETY: as the caller says; they are replaced.
+            unsafe { self.bury(memory) };
+            *self = built;
+            return;
+        }
+        let at = keys.start(i);
+        // SAFETY: nobody else sees the piece, which has room for the key behind its `used` bytes.
+        unsafe {
+            let bytes = self.0.as_ptr().cast::<u8>().add(HEAD);
+            ptr::copy(bytes.add(at), bytes.add(at + key.len()), used - at);
+            ptr::copy_nonoverlapping(key.as_ptr(), bytes.add(at), key.len());
+            let head = self.0.as_mut();
+            head.ends.copy_within(i..len, i + 1);
+            head.tags.copy_within(i..len, i + 1);
+            head.len += 1;
+            head.used += key.len() as u32;
+            head.ends[i] = at as u32;
+            head.ends[i..=len].iter_mut().for_each(|end| *end += key.len() as u32);
+            // Below the new length, so written; it is read before the prefix is known to be shorter.
+            head.tags[i] = 0;
+        }
+        // SAFETY: as above.
+        let keys = unsafe { self.get() };
+        let shared = common(keys.get(0), keys.get(len)).min(keys.head().prefix as usize);
+        let all = len == 0 || shared < keys.head().prefix as usize;
+        let shared = if len == 0 { key.len() } else { shared };
+        for at in if all { 0..len + 1 } else { i..i + 1 } {
+            let tag = tag(keys.get(at), shared);
+            // SAFETY: as above; `keys` does not look at this tag.
+            unsafe { (&raw mut (*self.0.as_ptr()).tags[at]).write(tag) };
+        }
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0.as_ptr()).prefix).write(shared as u32) };
+    }
+
+    /// Takes key number `i` out.
+    ///
+    /// # Safety
+    /// As [`KeysPtr::bury`].
+    pub(super) unsafe fn remove(&mut self, memory: &mut Memory, i: usize) {
+        // SAFETY: nothing is changed while `keys` is used.
+        let keys = unsafe { self.get() };
+        let built = KeysPtr::build(memory, keys.iter().take(i).chain(keys.iter().skip(i + 1)), 0);
+        // SAFETY: as the caller says; they are replaced.
+        unsafe { self.bury(memory) };
+        *self = built;
+    }
+
+    /// Replaces the keys by those from `from` to `until` of them.
+    ///
+    /// # Safety
+    /// As [`KeysPtr::bury`].
+    pub(super) unsafe fn cut(&mut self, memory: &mut Memory, from: usize, until: usize) {
+        // SAFETY: nothing is changed while `keys` is used.
+        let keys = unsafe { self.get() };
+        let built = KeysPtr::build(memory, keys.iter().take(until).skip(from), 0);
+        // SAFETY: as the caller says; they are replaced.
+        unsafe { self.bury(memory) };
+        *self = built;
     }
 }

@@ -2,20 +2,29 @@
 //!
 //! | file | lives there |
 //! | --- | --- |
-//! | `tree` | the ordered, counted, copy-on-write tree |
+//! | `tree`, `edit`, `iter`, `build` | the ordered, counted, copy-on-write tree: reading and freezing, changing, walking, building |
 //! | `node`, `keys` | a node and its packed keys |
+//! | `memory`, `pool`, `life`, `released` | the memory of a tree and all that was frozen from it: pieces, and when they may be used again |
 //! | `marks` | milestones in a key's history |
 //! | `publish` | the cell readers take the root from |
 
+mod build;
+mod edit;
+mod iter;
 mod keys;
+mod life;
 pub(crate) mod marks;
+mod memory;
 mod node;
+mod pool;
 pub(crate) mod publish;
+mod released;
 mod sync;
-pub(crate) mod tree;
+mod tree;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::Builder;
 pub(crate) use node::{Entry, Head, Marks};
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Frozen, Tree};

@@ -1,22 +1,26 @@
-//! The nodes of the index and what happens inside one of them.
+//! The nodes of the index: what is in them, and copies of them.
 //!
-//! Copying a node is what a write costs, so a node is laid out for being copied: a leaf's numbers stand in arrays of one
-//! fixed-size allocation, while its keys and the milestones of its histories, which an overwrite does not change, are
-//! shared by all copies.
+//! ```text
+//! child   keys ──► tags, bytes of the keys      shared by all copies: only insertions and removals replace it
+//!         node ──► inner: children │ leaf: places, numbers        what an overwrite copies
+//!         entries, live keys below it
+//! ```
+//!
+//! A node is a piece of the tree's memory, found by an address in its parent. Nobody counts who holds it: a piece that was born in
+//! the generation being written is changed in place, an older one is replaced by a copy (`life`).
 
 use std::ops::Deref;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::keys::{Keys, SLOTS};
+use ketch_wal::Position;
+
+use super::keys::{Keys, KeysPtr, SLOTS};
 use super::marks::Mark;
+use super::memory::Memory;
+use super::pool::{Piece, Size, prefetch};
 use crate::revision::Revision;
-
-/// The most entries of a leaf.
-pub(super) const ENTRIES_MAX: usize = 32;
-/// The most children of an inner node.
-pub(super) const CHILDREN_MAX: usize = 16;
-/// A node with more key bytes than this is split even when it has room, so that long keys do not make copies slow.
-pub(super) const KEY_BYTES_MAX: usize = 8 << 10;
 
 /// What the index knows of a key: its newest version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,11 +45,12 @@ impl Head {
 /// Milestones of a key's history.
 pub(crate) type Marks = Arc<Mark>;
 
-/// A head and the marks of its older versions, if there are so many.
+/// A head, where its record lies if that is known, and the marks of its older versions if there are so many.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) head: Head,
     pub(crate) marks: Option<&'a Marks>,
+    place: Option<&'a AtomicU64>,
 }
 
 impl Deref for Entry<'_> {
@@ -53,6 +58,28 @@ impl Deref for Entry<'_> {
 
     fn deref(&self) -> &Head {
         &self.head
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// An entry of no tree.
+    #[cfg(test)]
+    pub(crate) fn apart(head: Head, marks: Option<&'a Marks>) -> Entry<'a> {
+        Entry { head, marks, place: None }
+    }
+
+    /// Where the record of the newest version lies; `None` when the index does not know. The segment may have been rewritten
+    /// since: then it is no longer part of the log.
+    pub(crate) fn place(&self) -> Option<Position> {
+        let place = Position::from_u64(self.place?.load(Ordering::Relaxed));
+        (place != Position::START).then_some(place)
+    }
+
+    /// Notes where it lies.
+    pub(crate) fn found_at(&self, position: Position) {
+        if let Some(place) = self.place {
+            place.store(position.as_u64(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -64,288 +91,559 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    pub(super) fn add(&mut self, other: Count) {
-        self.entries += other.entries;
-        self.live += other.live;
-    }
-
-    pub(super) fn subtract(&mut self, other: Count) {
-        self.entries -= other.entries;
-        self.live -= other.live;
+    pub(super) fn add(&mut self, child: &Child) {
+        self.entries += u64::from(child.entries);
+        self.live += u64::from(child.live);
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Leaf(Arc<Leaf>),
-    Inner(Arc<Inner>),
+/// The way to a node. At level 0 its node is a leaf, above an inner one; the keys of an inner one separate its children:
+/// number `i` is above every key of child `i` and at or below every key of child `i + 1`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Child {
+    pub(super) keys: KeysPtr,
+    node: NonNull<u8>,
+    pub(super) entries: u32,
+    pub(super) live: u32,
 }
 
-/// Small, with everything behind pointers: a copy of an inner node counts up the handles of its children, and finds those that are
-/// next to each other in memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Leaf {
-    pub(super) keys: Arc<Keys>,
-    heads: Box<Heads>,
-    /// As many as there are entries; none while no key has any.
-    marks: Option<Arc<Vec<Option<Marks>>>>,
+// SAFETY: what a child leads to is changed by the writer only while nobody else sees it, and given back when nobody does; the places
+// in a leaf are atomics.
+unsafe impl Send for Child {}
+// SAFETY: as above.
+unsafe impl Sync for Child {}
+
+/// The most children of an inner node and entries of a leaf.
+pub(super) const MEMBERS_MAX: usize = SLOTS;
+
+#[repr(C)]
+pub(super) struct Inner {
+    born: u64,
+    pub(super) children: [Child; MEMBERS_MAX],
 }
 
 /// Entry `i` is spread over the arrays.
-#[derive(Clone, Debug)]
-struct Heads {
-    mains: [i64; SLOTS],
-    creates: [i64; SLOTS],
+#[repr(C)]
+pub(super) struct Leaf {
+    born: u64,
+    /// Null while no key has any.
+    marks: *mut MarkList,
+    places: [AtomicU64; SLOTS],
+    numbers: [Numbers; SLOTS],
+}
+
+/// Packed: a leaf is copied as a whole, and shorter by an eighth without gaps.
+#[repr(C, packed(4))]
+#[derive(Clone, Copy)]
+struct Numbers {
+    main: i64,
+    create: i64,
     /// The version, and in the lowest byte the versions since the newest mark.
-    versions: [i64; SLOTS],
-    subs: [u32; SLOTS],
+    version: i64,
+    sub: u32,
 }
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Inner {
-    /// `separators[i]` is above every key of child `i` and at or below every key of child `i + 1`.
-    pub(super) separators: Arc<Keys>,
-    pub(super) children: Vec<Child>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Child {
-    pub(super) count: Count,
-    pub(super) node: Node,
-}
-
-impl Default for Heads {
-    fn default() -> Heads {
-        Heads { mains: [0; SLOTS], creates: [0; SLOTS], versions: [0; SLOTS], subs: [0; SLOTS] }
-    }
+/// The marks of a leaf's entries.
+#[derive(Debug)]
+pub(super) struct MarkList {
+    born: u64,
+    marks: [Option<Marks>; SLOTS],
 }
 
 impl Leaf {
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Reads a little of each cache line that a walk over the entries needs.
-    pub(super) fn glance(&self) -> u64 {
-        let heads = &*self.heads;
-        let lines = |array: &[i64; SLOTS]| array.iter().step_by(8).fold(0, |sum, &word| sum ^ word);
-        let words = lines(&heads.mains) ^ lines(&heads.creates) ^ lines(&heads.versions);
-        words as u64
-            ^ heads.subs.iter().step_by(16).fold(0, |sum, &word| sum ^ u64::from(word))
-            ^ self.keys.glance()
-    }
-
     pub(super) fn entry(&self, i: usize) -> Entry<'_> {
+        let numbers = self.numbers[i];
         let head = Head {
-            revision: Revision::new(self.heads.mains[i], self.heads.subs[i]),
-            since_mark: self.heads.versions[i] as u8,
-            create_revision: self.heads.creates[i],
-            version: self.heads.versions[i] >> 8,
+            revision: Revision::new(numbers.main, numbers.sub),
+            since_mark: numbers.version as u8,
+            create_revision: numbers.create,
+            version: numbers.version >> 8,
         };
-        Entry { head, marks: self.marks.as_ref().and_then(|marks| marks.get(i)?.as_ref()) }
+        // SAFETY: the list lives as long as the leaf that names it.
+        let marks = unsafe { self.marks.as_ref() }.and_then(|list| list.marks[i].as_ref());
+        Entry { head, marks, place: Some(&self.places[i]) }
     }
 
-    fn set_head(&mut self, i: usize, head: Head) {
-        self.heads.mains[i] = head.revision.main;
-        self.heads.creates[i] = head.create_revision;
-        self.heads.versions[i] = head.version << 8 | i64::from(head.since_mark);
-        self.heads.subs[i] = head.revision.sub;
+    /// How many entries from `from` to `until` are live.
+    pub(super) fn live(&self, from: usize, until: usize) -> u64 {
+        self.numbers[from..until].iter().filter(|numbers| { numbers.version } >> 8 > 0).count() as u64
     }
 
-    /// Puts another head in place; and other marks, when there are some.
-    pub(super) fn set(&mut self, i: usize, head: Head, marks: Option<Marks>) {
-        self.set_head(i, head);
-        if let Some(marks) = marks {
-            let all = self.marks.get_or_insert_with(|| Arc::new(vec![None; self.keys.len()]));
-            Arc::make_mut(all)[i] = Some(marks);
+    fn set(&mut self, i: usize, head: Head, place: Position) {
+        self.places[i] = AtomicU64::new(place.as_u64());
+        self.numbers[i] = Numbers {
+            main: head.revision.main,
+            create: head.create_revision,
+            version: head.version << 8 | i64::from(head.since_mark),
+            sub: head.revision.sub,
+        };
+    }
+
+    /// Copies entries of another leaf.
+    ///
+    /// # Safety
+    /// Nobody else sees this leaf.
+    unsafe fn copy(&mut self, to: usize, other: &Leaf, from: usize, count: usize) {
+        self.numbers[to..to + count].copy_from_slice(&other.numbers[from..from + count]);
+        for (to, from) in self.places[to..to + count].iter_mut().zip(&other.places[from..from + count]) {
+            *to.get_mut() = from.load(Ordering::Relaxed);
         }
     }
 
-    pub(super) fn insert(&mut self, i: usize, key: &[u8], head: Head, marks: Option<Marks>) {
-        let len = self.len();
-        Arc::make_mut(&mut self.keys).insert(i, key);
-        self.heads.mains.copy_within(i..len, i + 1);
-        self.heads.creates.copy_within(i..len, i + 1);
-        self.heads.versions.copy_within(i..len, i + 1);
-        self.heads.subs.copy_within(i..len, i + 1);
-        if let Some(all) = &mut self.marks {
-            Arc::make_mut(all).insert(i, None);
-        }
-        self.set(i, head, marks);
+    fn shift(&mut self, from: usize, to: usize, count: usize) {
+        self.numbers.copy_within(from..from + count, to);
+        let mut shift = |i: usize| *self.places[to + i].get_mut() = *self.places[from + i].get_mut();
+        if to > from { (0..count).rev().for_each(&mut shift) } else { (0..count).for_each(&mut shift) }
+    }
+}
+
+fn new_leaf(memory: &mut Memory) -> NonNull<Leaf> {
+    let at = memory.take(size_of::<Leaf>(), Size::Exact).at.cast::<Leaf>();
+    // SAFETY: the piece is new and large enough; its arrays are numbers, whatever they are.
+    unsafe {
+        (&raw mut (*at.as_ptr()).born).write(memory.now());
+        (&raw mut (*at.as_ptr()).marks).write(ptr::null_mut());
+    }
+    at
+}
+
+/// An inner node without children: whoever makes it writes them before anybody looks.
+fn new_inner(memory: &mut Memory) -> NonNull<Inner> {
+    let at = memory.take(size_of::<Inner>(), Size::Exact).at.cast::<Inner>();
+    // SAFETY: the piece is new and large enough.
+    unsafe { (&raw mut (*at.as_ptr()).born).write(memory.now()) };
+    at
+}
+
+fn piece_of<T>(at: NonNull<T>) -> Piece {
+    Piece { at: at.cast(), bytes: size_of::<T>().next_multiple_of(64), size: Size::Exact }
+}
+
+/// Reading. All of it is unsafe for the same reason: the child must belong to a frozen tree that is held for `'a`, or to the one that is
+/// being written while its writer changes nothing.
+impl Child {
+    /// # Safety
+    /// See the block's comment.
+    #[inline]
+    pub(super) unsafe fn keys<'a>(&self) -> Keys<'a> {
+        // SAFETY: as the caller says.
+        unsafe { self.keys.get() }
     }
 
-    /// Appends an entry whose key follows all others.
-    pub(super) fn push(&mut self, key: &[u8], head: Head, marks: Option<Marks>) {
-        let i = self.len();
-        Arc::make_mut(&mut self.keys).push(key);
-        if let Some(all) = &mut self.marks {
-            Arc::make_mut(all).push(None);
-        }
-        self.set(i, head, marks);
+    /// # Safety
+    /// See the block's comment; it is a leaf.
+    #[inline]
+    pub(super) unsafe fn leaf<'a>(&self) -> &'a Leaf {
+        // SAFETY: as the caller says.
+        unsafe { self.node.cast::<Leaf>().as_ref() }
     }
 
-    pub(super) fn remove(&mut self, i: usize) {
-        let len = self.len();
-        Arc::make_mut(&mut self.keys).remove(i);
-        self.heads.mains.copy_within(i + 1..len, i);
-        self.heads.creates.copy_within(i + 1..len, i);
-        self.heads.versions.copy_within(i + 1..len, i);
-        self.heads.subs.copy_within(i + 1..len, i);
-        if let Some(all) = &mut self.marks {
-            Arc::make_mut(all).remove(i);
+    /// # Safety
+    /// See the block's comment; it is an inner node.
+    #[inline]
+    pub(super) unsafe fn children<'a>(&self) -> &'a [Child] {
+        // SAFETY: as the caller says; an inner node has one child more than separators.
+        unsafe {
+            let first = (&raw const (*self.node.cast::<Inner>().as_ptr()).children).cast::<Child>();
+            std::slice::from_raw_parts(first, self.keys().len() + 1)
+        }
+    }
+
+    /// Asks for the cache lines that a search in this node needs, and the first of the node itself.
+    #[inline]
+    pub(super) fn expect_search(&self) {
+        self.keys.expect_search();
+    }
+
+    /// Asks for the cache lines of a leaf that answer for a key.
+    #[inline]
+    pub(super) fn expect_places(&self) {
+        prefetch(self.node.as_ptr(), 16 + size_of::<[u64; SLOTS]>());
+    }
+
+    /// Asks for all cache lines of a leaf.
+    #[inline]
+    pub(super) fn expect_leaf(&self) {
+        let used = size_of::<Leaf>() - size_of::<Numbers>() * (SLOTS - (self.entries as usize).min(SLOTS));
+        prefetch(self.node.as_ptr(), used);
+    }
+
+    /// # Safety
+    /// See the block's comment; `level` is its level.
+    pub(super) unsafe fn count(&self, level: u32) -> Count {
+        // SAFETY: as the caller says.
+        unsafe {
+            if level == 0 {
+                let len = self.keys().len();
+                return Count { entries: len as u64, live: self.leaf().live(0, len) };
+            }
+            let mut sum = Count::default();
+            self.children().iter().for_each(|child| sum.add(child));
+            sum
+        }
+    }
+
+    /// Lets go of the marks in a tree that nobody will read again.
+    ///
+    /// # Safety
+    /// See the block's comment; this is called once.
+    pub(super) unsafe fn drop_marks(&self, level: u32) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if level > 0 {
+                self.children().iter().for_each(|child| child.drop_marks(level - 1));
+            } else if !self.leaf().marks.is_null() {
+                self.leaf().marks.drop_in_place();
+            }
+        }
+    }
+}
+
+/// Writing. All of it is unsafe for the same reason: the child belongs to the tree being written, lies in a node that only its writer
+/// sees (or is the root), and nobody holds anything of it.
+impl Child {
+    /// An empty leaf.
+    pub(super) fn empty(memory: &mut Memory) -> Child {
+        let keys = KeysPtr::build(memory, std::iter::empty(), 0);
+        Child { keys, node: new_leaf(memory).cast(), entries: 0, live: 0 }
+    }
+
+    /// A leaf of these entries.
+    pub(super) fn leaf_of<'k>(
+        memory: &mut Memory,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        heads: impl Iterator<Item = (Head, Option<Marks>)>,
+    ) -> Child {
+        let keys = KeysPtr::build(memory, keys, 0);
+        let mut child = Child { keys, node: new_leaf(memory).cast(), entries: 0, live: 0 };
+        for (i, (head, marks)) in heads.enumerate() {
+            // SAFETY: the leaf is new.
+            unsafe { child.set(memory, i, head, Position::START, marks) };
+        }
+        // SAFETY: as above.
+        let count = unsafe { child.count(0) };
+        (child.entries, child.live) = (count.entries as u32, count.live as u32);
+        child
+    }
+
+    /// An inner node of these children, with one separator less.
+    pub(super) fn inner_of<'k>(
+        memory: &mut Memory,
+        separators: impl Iterator<Item = &'k [u8]> + Clone,
+        children: &[Child],
+    ) -> Child {
+        let keys = KeysPtr::build(memory, separators, 0);
+        let at = new_inner(memory);
+        assert!(children.len() <= MEMBERS_MAX, "children fit into their node");
+        // SAFETY: the node is new, and there are not more children than it has room for.
+        unsafe {
+            let to = (&raw mut (*at.as_ptr()).children).cast::<Child>();
+            ptr::copy_nonoverlapping(children.as_ptr(), to, children.len());
+        }
+        let mut sum = Count::default();
+        children.iter().for_each(|child| sum.add(child));
+        Child { keys, node: at.cast(), entries: sum.entries as u32, live: sum.live as u32 }
+    }
+
+    /// The inner node to change: itself, or a copy when somebody else may see it.
+    ///
+    /// # Safety
+    /// See the block's comment; it is an inner node.
+    #[inline]
+    pub(super) unsafe fn own_inner(&mut self, memory: &mut Memory) -> *mut Inner {
+        let old = self.node.cast::<Inner>();
+        // SAFETY: as the caller says; the copy is new and as large as the old one.
+        unsafe {
+            if (*old.as_ptr()).born == memory.now() {
+                return old.as_ptr();
+            }
+            let new = new_inner(memory);
+            let children = self.children();
+            let to = (&raw mut (*new.as_ptr()).children).cast::<Child>();
+            ptr::copy_nonoverlapping(children.as_ptr(), to, children.len());
+            memory.bury(piece_of(old), (*old.as_ptr()).born);
+            self.node = new.cast();
+            new.as_ptr()
+        }
+    }
+
+    /// The leaf to change.
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf.
+    unsafe fn own_leaf(&mut self, memory: &mut Memory) -> &mut Leaf {
+        let old = self.node.cast::<Leaf>();
+        // SAFETY: as the caller says; the copy is new.
+        unsafe {
+            if (*old.as_ptr()).born != memory.now() {
+                let len = self.keys().len();
+                let mut new = new_leaf(memory);
+                new.as_mut().copy(0, old.as_ref(), 0, len);
+                new.as_mut().marks = old.as_ref().marks;
+                memory.bury(piece_of(old), (*old.as_ptr()).born);
+                self.node = new.cast();
+            }
+            self.node.cast::<Leaf>().as_mut()
+        }
+    }
+
+    /// The list of marks to change.
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf, and its own.
+    unsafe fn own_marks(&mut self, memory: &mut Memory) -> &mut MarkList {
+        // SAFETY: as the caller says.
+        unsafe {
+            let leaf = self.node.cast::<Leaf>().as_mut();
+            let old = leaf.marks;
+            if old.is_null() || (*old).born != memory.now() {
+                let marks = old.as_ref().map_or([const { None }; SLOTS], |old| old.marks.clone());
+                leaf.marks = new_marks(memory, marks);
+                bury_marks(memory, old);
+            }
+            &mut *leaf.marks
+        }
+    }
+
+    /// Puts another head in place of entry `i`, or a first one; and other marks, when there are some.
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf.
+    pub(super) unsafe fn set(
+        &mut self,
+        memory: &mut Memory,
+        i: usize,
+        head: Head,
+        place: Position,
+        marks: Option<Marks>,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
+            self.own_leaf(memory).set(i, head, place);
+            if let Some(marks) = marks {
+                self.own_marks(memory).marks[i] = Some(marks);
+            }
+        }
+    }
+
+    /// Makes room for an entry as number `i`, which is set next.
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf with room.
+    pub(super) unsafe fn open_up(&mut self, memory: &mut Memory, i: usize, key: &[u8]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let len = self.keys().len();
+            let leaf = self.own_leaf(memory);
+            leaf.shift(i, i + 1, len - i);
+            if !leaf.marks.is_null() {
+                let marks = &mut self.own_marks(memory).marks;
+                // The last one is empty: there was room.
+                marks[i..=len].rotate_right(1);
+            }
+            self.keys.insert(memory, i, key);
+        }
+    }
+
+    /// Takes entry `i` out.
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf that has it.
+    pub(super) unsafe fn take_out(&mut self, memory: &mut Memory, i: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let len = self.keys().len();
+            let leaf = self.own_leaf(memory);
+            leaf.shift(i + 1, i, len - i - 1);
+            if !leaf.marks.is_null() {
+                let marks = &mut self.own_marks(memory).marks;
+                marks[i] = None;
+                marks[i..len].rotate_left(1);
+            }
+            self.keys.remove(memory, i);
         }
     }
 
     /// Moves the entries from number `at` on into a leaf of their own.
-    fn split_off(&mut self, at: usize) -> Leaf {
-        let mut right = Leaf::default();
-        for i in at..self.len() {
-            right.set_head(i - at, self.entry(i).head);
+    ///
+    /// # Safety
+    /// See the block's comment; it is a leaf.
+    pub(super) unsafe fn split_leaf(&mut self, memory: &mut Memory, at: usize) -> Child {
+        // SAFETY: as the caller says.
+        unsafe {
+            let keys = self.keys();
+            let len = keys.len();
+            let mut new = new_leaf(memory);
+            let right_keys = KeysPtr::build(memory, keys.iter().skip(at), 0);
+            new.as_mut().copy(0, self.own_leaf(memory), at, len - at);
+            if !self.leaf().marks.is_null() {
+                let mut right = [const { None }; SLOTS];
+                let left = &mut self.own_marks(memory).marks;
+                right[..len - at].swap_with_slice(&mut left[at..len]);
+                new.as_mut().marks = new_marks(memory, right);
+            }
+            let mut right = Child { keys: right_keys, node: new.cast(), ..*self };
+            if at < len {
+                self.keys.cut(memory, 0, at);
+            }
+            self.recount(0);
+            right.recount(0);
+            right
         }
-        if let Some(all) = &mut self.marks {
-            right.marks = Some(Arc::new(Arc::make_mut(all).split_off(at)));
-        }
-        right.keys = Arc::new(Arc::make_mut(&mut self.keys).split_off(at));
-        right
     }
 
-    /// How many of the first `until` entries are live.
-    pub(super) fn live(&self, until: usize) -> u64 {
-        self.heads.versions[..until].iter().filter(|&&version| version >> 8 > 0).count() as u64
-    }
-
-    pub(super) fn count(&self) -> Count {
-        Count { entries: self.len() as u64, live: self.live(self.len()) }
-    }
-}
-
-impl Inner {
-    fn count(&self) -> Count {
-        let mut sum = Count::default();
-        for child in &self.children {
-            sum.add(child.count);
-        }
-        sum
-    }
-
-    /// The child that holds `key` if anyone does.
-    pub(super) fn child_for(&self, key: &[u8]) -> usize {
-        match self.separators.search(key) {
-            Ok(i) => i + 1,
-            Err(i) => i,
+    /// Moves the children from number `at` on, which is not 0, into a node of their own; returns what separates the two.
+    ///
+    /// # Safety
+    /// See the block's comment; it is an inner node.
+    pub(super) unsafe fn split_inner(&mut self, memory: &mut Memory, at: usize) -> (Vec<u8>, Child) {
+        // SAFETY: as the caller says.
+        unsafe {
+            self.own_inner(memory);
+            let keys = self.keys();
+            let separator = keys.get(at - 1).to_vec();
+            let right = Child::inner_of(memory, keys.iter().skip(at), &self.children()[at..]);
+            self.keys.cut(memory, 0, at - 1);
+            self.recount(1);
+            (separator, right)
         }
     }
 
     /// Inserts child number `i`, which is not the first.
-    pub(super) fn insert(&mut self, i: usize, separator: &[u8], child: Child) {
-        Arc::make_mut(&mut self.separators).insert(i - 1, separator);
-        self.children.insert(i, child);
-    }
-
-    /// Appends a child; what separates the first from the ones before it is of no interest.
-    pub(super) fn push(&mut self, separator: &[u8], child: Child) {
-        if !self.children.is_empty() {
-            Arc::make_mut(&mut self.separators).push(separator);
+    ///
+    /// # Safety
+    /// See the block's comment; it is an inner node with room.
+    pub(super) unsafe fn insert_child(
+        &mut self,
+        memory: &mut Memory,
+        i: usize,
+        separator: &[u8],
+        child: Child,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let len = self.keys().len() + 1;
+            assert!(0 < i && i <= len && len < MEMBERS_MAX, "a place among the children");
+            let inner = self.own_inner(memory);
+            let children = (&raw mut (*inner).children).cast::<Child>();
+            ptr::copy(children.add(i), children.add(i + 1), len - i);
+            children.add(i).write(child);
+            self.keys.insert(memory, i - 1, separator);
         }
-        self.children.push(child);
     }
 
-    pub(super) fn remove(&mut self, i: usize) -> Child {
-        if self.separators.len() > 0 {
-            Arc::make_mut(&mut self.separators).remove(i.saturating_sub(1));
+    /// Takes child number `i` out of an inner node that has others.
+    ///
+    /// # Safety
+    /// See the block's comment; it is an inner node.
+    pub(super) unsafe fn remove_child(&mut self, memory: &mut Memory, i: usize) -> Child {
+        // SAFETY: as the caller says.
+        unsafe {
+            let len = self.keys().len() + 1;
+            assert!(i < len && len > 1, "a child that is not the only one");
+            let inner = self.own_inner(memory);
+            let children = (&raw mut (*inner).children).cast::<Child>();
+            let child = children.add(i).read();
+            ptr::copy(children.add(i + 1), children.add(i), len - i - 1);
+            self.keys.remove(memory, i.saturating_sub(1));
+            child
         }
-        self.children.remove(i)
     }
 
-    /// Moves the children from number `at` on, which is not 0, into a node of their own; returns what separates the two.
-    fn split_off(&mut self, at: usize) -> (Vec<u8>, Inner) {
-        let left = Arc::make_mut(&mut self.separators);
-        let mut separators = left.split_off(at - 1);
-        let separator = separators.get(0).to_vec();
-        separators.remove(0);
-        (separator, Inner { separators: Arc::new(separators), children: self.children.split_off(at) })
+    /// Appends the entries of its right neighbour, whose node is given up.
+    ///
+    /// # Safety
+    /// See the block's comment, for both; they are leaves, and fit into one.
+    pub(super) unsafe fn merge_leaf(&mut self, memory: &mut Memory, right: Child) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let (keys, more) = (self.keys(), right.keys());
+            let (len, count) = (keys.len(), more.len());
+            let merged = KeysPtr::build(memory, keys.iter().chain(more.iter()), 0);
+            self.own_leaf(memory).copy(len, right.leaf(), 0, count);
+            if let Some(from) = right.leaf().marks.as_ref() {
+                let to = self.own_marks(memory);
+                to.marks[len..len + count].clone_from_slice(&from.marks[..count]);
+            }
+            self.keys.bury(memory);
+            self.keys = merged;
+            right.bury_leaf(memory);
+            self.recount(0);
+        }
+    }
+
+    /// Appends the children of its right neighbour, whose node is given up.
+    ///
+    /// # Safety
+    /// See the block's comment, for both; they are inner nodes, and fit into one.
+    pub(super) unsafe fn merge_inner(&mut self, memory: &mut Memory, right: Child, separator: &[u8]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let all = [self.children(), right.children()].concat();
+            let keys = self.keys().iter().chain([separator]).chain(right.keys().iter());
+            let merged = Child::inner_of(memory, keys, &all);
+            self.bury_inner(memory);
+            right.bury_inner(memory);
+            *self = merged;
+        }
+    }
+
+    /// Gives a leaf up.
+    ///
+    /// # Safety
+    /// See the block's comment; nothing leads to it any more.
+    pub(super) unsafe fn bury_leaf(&self, memory: &mut Memory) {
+        let leaf = self.node.cast::<Leaf>();
+        // SAFETY: as the caller says.
+        unsafe {
+            let (born, marks) = ((*leaf.as_ptr()).born, (*leaf.as_ptr()).marks);
+            memory.bury(piece_of(leaf), born);
+            bury_marks(memory, marks);
+            self.keys.bury(memory);
+        }
+    }
+
+    /// Gives an inner node up, but not its children.
+    ///
+    /// # Safety
+    /// See the block's comment; nothing leads to it any more.
+    pub(super) unsafe fn bury_inner(&self, memory: &mut Memory) {
+        let inner = self.node.cast::<Inner>();
+        // SAFETY: as the caller says.
+        unsafe {
+            memory.bury(piece_of(inner), (*inner.as_ptr()).born);
+            self.keys.bury(memory);
+        }
+    }
+
+    /// Counts again what is below it.
+    ///
+    /// # Safety
+    /// See the block's comment; `level` is its level, or any above 0.
+    pub(super) unsafe fn recount(&mut self, level: u32) {
+        // SAFETY: as the caller says.
+        let count = unsafe { self.count(level) };
+        (self.entries, self.live) = (count.entries as u32, count.live as u32);
     }
 }
 
-impl Child {
-    pub(super) fn new(node: Node) -> Child {
-        let count = match &node {
-            Node::Leaf(leaf) => leaf.count(),
-            Node::Inner(inner) => inner.count(),
-        };
-        Child { count, node }
-    }
+fn new_marks(memory: &mut Memory, marks: [Option<Marks>; SLOTS]) -> *mut MarkList {
+    let list = MarkList { born: memory.now(), marks };
+    let at = memory.take(size_of::<MarkList>(), Size::Exact).at.cast::<MarkList>();
+    memory.marks_made();
+    // SAFETY: the piece is new and large enough.
+    unsafe { at.write(list) };
+    at.as_ptr()
 }
 
-impl Node {
-    fn keys(&self) -> &Keys {
-        match self {
-            Node::Leaf(leaf) => &leaf.keys,
-            Node::Inner(inner) => &inner.separators,
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Node::Leaf(leaf) => leaf.len(),
-            Node::Inner(inner) => inner.children.len(),
-        }
-    }
-
-    fn max(&self) -> usize {
-        match self {
-            Node::Leaf(_) => ENTRIES_MAX,
-            Node::Inner(_) => CHILDREN_MAX,
-        }
-    }
-
-    /// Splits when over-full. `at_end`: the last insertion was at the end, so keys probably come in order and the
-    /// left part stays full. Returns the right part and its separator.
-    pub(super) fn split(&mut self, at_end: bool) -> Option<(Vec<u8>, Child)> {
-        let long = self.keys().byte_len() > KEY_BYTES_MAX && self.len() >= 4;
-        if self.len() <= self.max() && !long {
-            return None;
-        }
-        let at = if at_end { self.len() - 1 } else { self.len() / 2 };
-        Some(match self {
-            Node::Leaf(leaf) => {
-                let right = Arc::make_mut(leaf).split_off(at);
-                (right.keys.get(0).to_vec(), Child::new(Node::Leaf(Arc::new(right))))
-            }
-            Node::Inner(inner) => {
-                let (separator, right) = Arc::make_mut(inner).split_off(at);
-                (separator, Child::new(Node::Inner(Arc::new(right))))
-            }
-        })
-    }
-
-    /// Whether `self` and its right neighbour are small enough to become one.
-    pub(super) fn fits_with(&self, right: &Node) -> bool {
-        let len = self.len() + right.len();
-        let bytes = self.keys().byte_len() + right.keys().byte_len();
-        len <= self.max() * 3 / 4 && bytes <= KEY_BYTES_MAX / 2
-    }
-
-    /// Appends the right neighbour, which is of the same level.
-    pub(super) fn merge(&mut self, right: &Node, separator: &[u8]) {
-        match (self, right) {
-            (Node::Leaf(left), Node::Leaf(right)) => {
-                let left = Arc::make_mut(left);
-                for i in 0..right.len() {
-                    let entry = right.entry(i);
-                    left.push(right.keys.get(i), entry.head, entry.marks.cloned());
-                }
-            }
-            (Node::Inner(left), Node::Inner(right)) => {
-                let left = Arc::make_mut(left);
-                for (i, child) in right.children.iter().enumerate() {
-                    left.push(if i == 0 { separator } else { right.separators.get(i - 1) }, child.clone());
-                }
-            }
-            _ => debug_assert!(false, "siblings are of one level"),
-        }
-    }
+/// # Safety
+/// The list, if there is one, is no longer part of the tree being written.
+unsafe fn bury_marks(memory: &mut Memory, marks: *mut MarkList) {
+    let Some(at) = NonNull::new(marks) else { return };
+    // SAFETY: as the caller says.
+    unsafe { memory.bury_marks(piece_of(at), (*at.as_ptr()).born) };
 }
 
-// What is copied with a leaf is one small chunk for the allocator.
-const _: () = assert!(size_of::<Heads>() <= 1008);
+// What an overwrite copies at most.
+const _: () = assert!(size_of::<Leaf>() <= 1216 && size_of::<Child>() == 24);

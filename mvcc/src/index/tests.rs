@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use ketch_wal::Position;
 
 use super::marks::Mark;
 use super::publish::Cell;
-use super::{Entry, Head, Tree};
+use super::tree::Nodes;
+use super::{Builder, Entry, Frozen, Head, Tree};
 use crate::revision::Revision;
 use crate::types::KeyRange;
 
@@ -44,7 +46,7 @@ impl Random {
     }
 }
 
-fn assert_same(tree: &Tree, plain: &BTreeMap<Vec<u8>, Head>, random: &mut Random) {
+fn assert_same(tree: &Nodes, plain: &BTreeMap<Vec<u8>, Head>, random: &mut Random) {
     assert!(tree.iter_from(b"").map(plainly).eq(plain.iter().map(|(k, h)| (&k[..], *h))));
     assert!(tree.iter_back_from(None).map(plainly).eq(plain.iter().rev().map(|(k, h)| (&k[..], *h))));
     for _ in 0..20 {
@@ -67,7 +69,7 @@ fn random_changes_and_frozen_clones() {
     for seed in 0..6 {
         let mut random = Random(seed);
         let (mut tree, mut plain) = (Tree::default(), BTreeMap::new());
-        let mut frozen: Vec<(Tree, BTreeMap<Vec<u8>, Head>)> = Vec::new();
+        let mut frozen: Vec<(Frozen, BTreeMap<Vec<u8>, Head>)> = Vec::new();
         for step in 0..4000i64 {
             let key = random.key(900);
             // Phases of growth and of shrinking, so that splits and merges both happen.
@@ -76,17 +78,22 @@ fn random_changes_and_frozen_clones() {
                 assert_eq!(tree.remove(&key), plain.remove(&key).is_some());
             } else {
                 let new = head(step + 1, random.below(4) > 0);
-                tree.upsert(&key, |old| {
+                tree.upsert(&key, Position::START, |old| {
                     assert_eq!(old.map(|entry| entry.head), plain.get(&key).copied());
                     (new, None)
                 });
                 plain.insert(key, new);
             }
             if step % 400 == 0 {
-                frozen.push((tree.clone(), plain.clone()));
+                frozen.push((tree.freeze(), plain.clone()));
+                if frozen.len() == 5 {
+                    frozen.remove(random.below(5) as usize);
+                }
+                tree.settle(1000);
             }
         }
-        frozen.push((tree, plain));
+        frozen.push((tree.freeze(), plain));
+        drop(tree);
         for (tree, plain) in &frozen {
             assert_same(tree, plain, &mut random);
         }
@@ -96,7 +103,7 @@ fn random_changes_and_frozen_clones() {
 #[test]
 fn built_trees_are_like_grown_ones_and_can_be_changed() {
     for size in [0u32, 1, 27, 28, 29, 500, 5000] {
-        let mut builder = Tree::builder();
+        let mut builder = Builder::default();
         let mut plain = BTreeMap::new();
         for i in 0..size {
             builder.push(&i.to_be_bytes(), head(i64::from(i) + 1, i % 3 > 0), None);
@@ -107,26 +114,85 @@ fn built_trees_are_like_grown_ones_and_can_be_changed() {
         assert_same(&tree, &plain, &mut random);
         for step in 0..500 {
             let key = random.key(900);
-            tree.upsert(&key, |_| (head(step + 1, true), None));
+            tree.upsert(&key, Position::START, |_| (head(step + 1, true), None));
             plain.insert(key, head(step + 1, true));
         }
         assert_same(&tree, &plain, &mut random);
     }
 }
 
+/// Memory of frozen trees is used again once nobody reads them, and all of it is given back in the end.
 #[test]
-fn a_tree_is_taken_apart_in_steps() {
+fn memory_is_used_again() {
+    let mut random = Random(5);
     let mut tree = Tree::default();
-    for i in 0..10_000u32 {
-        tree.upsert(&i.to_be_bytes(), |_| (head(1, true), None));
+    let mut held: Vec<Frozen> = Vec::new();
+    let mut most = 0;
+    for step in 0..20_000i64 {
+        let key = (random.below(3000) as u32).to_be_bytes();
+        let mark = (random.below(5) == 0).then(|| Mark::push(None, Revision::new(step, 0)));
+        tree.upsert(&key, Position::START, |_| (head(step + 1, true), mark));
+        if step % 10 == 0 {
+            held.push(tree.freeze());
+            if held.len() > 3 {
+                held.swap_remove(random.below(3) as usize);
+            }
+            tree.settle(10_000);
+        }
+        let (total, free) = tree.memory.bytes();
+        if step < 10_000 {
+            most = most.max(total);
+        } else {
+            assert!(total <= most, "{total} bytes, {free} of them free, after {most}");
+        }
     }
-    let kept = tree.clone();
-    let mut loose = vec![tree];
-    assert_eq!(Tree::dismantle(&mut loose, 10), 1, "a shared root is let go at once");
-    let mut loose = vec![kept];
-    assert_eq!(Tree::dismantle(&mut loose, 10), 10);
-    assert!(!loose.is_empty());
-    while Tree::dismantle(&mut loose, 100) > 0 {}
+    held.clear();
+    tree.settle(100_000);
+    let (total, free) = tree.memory.bytes();
+    assert!(free > 0 && total > free);
+}
+
+/// A frozen tree is read while the writer uses the memory of others again and again.
+#[test]
+fn readers_read_on_while_memory_is_used_again() {
+    let mut tree = Tree::default();
+    let cell = Cell::new(Arc::new((0, tree.freeze())));
+    let (keys, rounds) = (2000u32, 400);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let root = cell.get();
+                    let (round, frozen) = (root.0, &root.1);
+                    let mut found = 0;
+                    for (key, entry) in frozen.iter_from(b"") {
+                        let i = u32::from_be_bytes(key.try_into().unwrap());
+                        assert_eq!(i, found);
+                        // Key i is written in the first round, and in every one that i % 7 + 1 divides.
+                        let last = (round - round % i64::from(i % 7 + 1)).max(1);
+                        assert_eq!(entry.revision.main, last);
+                        assert!(entry.marks.is_none_or(|marks| marks.oldest_above(0).unwrap().main <= last));
+                        found += 1;
+                    }
+                    if round > 0 {
+                        assert_eq!((found, frozen.count().live), (keys, u64::from(keys)));
+                    }
+                    if round == rounds {
+                        return;
+                    }
+                }
+            });
+        }
+        for round in 1..=rounds {
+            for i in (0..keys).filter(|i| round == 1 || round % i64::from(i % 7 + 1) == 0) {
+                let mark = (i % 50 == 0).then(|| Mark::push(None, Revision::new(round, 0)));
+                tree.upsert(&i.to_be_bytes(), Position::START, |_| (head(round, true), mark));
+            }
+            drop(cell.set(Arc::new((round, tree.freeze()))));
+            cell.tidy();
+            tree.settle(10_000);
+        }
+    });
 }
 
 /// Marks stay with their keys through insertions, splits, merges and removals around them.
@@ -142,7 +208,7 @@ fn marks_stay_with_their_keys() {
         } else {
             let marked = random.below(3) == 0;
             let mark = marked.then(|| Mark::push(None, Revision::new(step, 0)));
-            tree.upsert(&key, |_| (head(step, true), mark));
+            tree.upsert(&key, Position::START, |_| (head(step, true), mark));
             let known = plain.get(&key).copied().flatten();
             plain.insert(key, if marked { Some(step) } else { known });
         }

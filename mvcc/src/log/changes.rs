@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ketch_wal::Position;
+
 use super::Log;
 use super::cursor::Cursor;
 use super::record::{Change, Row};
@@ -29,15 +31,15 @@ impl<'a> Changes<'a> {
         Changes { log, set, segment, row, from, to, cursor: Cursor::new(log) }
     }
 
-    /// The next row at or above `from`.
-    fn next_row(&mut self) -> Option<Row> {
+    /// The next row at or above `from`, and its place.
+    fn next_row(&mut self) -> Option<(Row, Option<Position>)> {
         loop {
             let segment = self.set.segments().get(self.segment)?;
             match segment.rows().get(self.row) {
                 Some(row) => {
                     self.row += 1;
                     if row.revision >= self.from {
-                        return Some(row);
+                        return Some((row, Some(segment.position(row.offset))));
                     }
                 }
                 // The end of the active segment is the end, unless it has been sealed since the set was taken.
@@ -63,9 +65,9 @@ impl Iterator for Changes<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let row = self.next_row().filter(|row| row.revision.main <= self.to)?;
+            let (row, place) = self.next_row().filter(|(row, _)| row.revision.main <= self.to)?;
             self.from = Revision::new(row.revision.main, row.revision.sub.saturating_add(1));
-            match self.cursor.find(self.log, row.revision) {
+            match self.cursor.find(self.log, row.revision, place) {
                 Ok(Some(found)) => return Some(Ok(found.change())),
                 Ok(None) => {} // dropped by a rewrite since the set was taken
                 Err(fault) => return Some(Err(fault)),

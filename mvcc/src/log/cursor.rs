@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use ketch_wal::SegmentView;
+use ketch_wal::{Borrowed, Position, SegmentId, SegmentView};
 
 use super::Log;
 use super::record::{CHANGE_HEADER, CREATE, Change, DELETE, u32_at, u64_at};
@@ -22,16 +22,6 @@ pub(crate) struct Cursor {
     /// The segment read last, and by number in the set those before.
     at: usize,
     places: Vec<Place>,
-    /// Where revisions lie that are asked for next, last first.
-    ahead: Vec<Ahead>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ahead {
-    revision: Revision,
-    segment: usize,
-    row: usize,
-    offset: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -45,6 +35,7 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     revision: Revision,
+    position: Position,
     kind: u8,
     data: Data<'a>,
 }
@@ -62,6 +53,11 @@ impl Found<'_> {
             Data::View(_, data) => data,
             Data::Own(data) => data,
         }
+    }
+
+    /// Where it lies.
+    pub(crate) fn position(&self) -> Position {
+        self.position
     }
 
     /// The `KeyValue`, as it is stored.
@@ -96,36 +92,60 @@ fn is_change_of(revision: Revision, kind: u8, data: &[u8]) -> bool {
             .is_some_and(|f| f.mod_revision == revision.main)
 }
 
+/// The change of `revision` at an offset of a segment, which the view reaches. Its checksum has been verified since the store was
+/// opened, or is now.
+#[inline]
+pub(super) fn record_at<'a>(
+    segment: &Segment,
+    view: &'a SegmentView,
+    offset: u32,
+    revision: Revision,
+) -> Result<Borrowed<'a>, Fault> {
+    let verified = segment.verified().contains(offset);
+    let record = view.record(u64::from(offset), !verified).map_err(Fault::log("read a revision"))?;
+    if verified && record.data.len() >= CHANGE_HEADER {
+        debug_assert!(is_change_of(revision, record.kind, record.data), "{revision:?} lies at {offset}");
+        return Ok(record);
+    }
+    if !is_change_of(revision, record.kind, record.data) {
+        let position = segment.position(offset);
+        return Err(Fault::new(FaultKind::Malformed { what: "change", position }));
+    }
+    segment.verified().insert(offset);
+    Ok(record)
+}
+
 impl Cursor {
     pub(crate) fn new(log: &Log) -> Cursor {
         Cursor::of(log.set())
     }
 
     fn of(set: Arc<SegmentSet>) -> Cursor {
-        Cursor { set, at: usize::MAX, places: Vec::new(), ahead: Vec::new() }
+        Cursor { set, at: usize::MAX, places: Vec::new() }
     }
 
-    /// These revisions are going to be asked for, in this order: they are brought near together, since each of them alone would be
-    /// waited for.
-    pub(crate) fn expect(&mut self, revisions: impl Iterator<Item = Revision>) {
-        self.ahead.clear();
-        for revision in revisions {
-            let Some((row, offset)) = self.search(revision) else { break };
-            let place = &mut self.places[self.at];
-            place.row = row + 1;
-            if let Some(view) = &place.view {
-                view.touch(u64::from(offset));
-            }
-            self.ahead.push(Ahead { revision, segment: self.at, row, offset });
-        }
-        self.ahead.reverse();
-    }
-
-    /// The change of `revision`; `None` when the log does not have it. Its checksum has been verified since the store was
-    /// opened, or is now.
+    /// The record at a place is going to be asked for: it is brought near beside others, since each of them alone would be waited for.
     #[inline]
-    pub(crate) fn find(&mut self, log: &Log, revision: Revision) -> Result<Option<Found<'_>>, Fault> {
-        let Some((row, offset)) = self.reach(log, revision)? else { return Ok(None) };
+    pub(crate) fn expect(&mut self, log: &Log, place: Position) {
+        let offset = place.offset() as u32;
+        if self.go_to(place.segment())
+            && self.map(log, offset).unwrap_or(false)
+            && let Some(view) = &self.places[self.at].view
+        {
+            view.touch(u64::from(offset));
+        }
+    }
+
+    /// The change of `revision`; `None` when the log does not have it. `place` is where it lies, or lay before it was rewritten, if the
+    /// caller knows.
+    #[inline]
+    pub(crate) fn find(
+        &mut self,
+        log: &Log,
+        revision: Revision,
+        place: Option<Position>,
+    ) -> Result<Option<Found<'_>>, Fault> {
+        let Some(offset) = self.reach(log, revision, place)? else { return Ok(None) };
         let segment = &self.set.segments()[self.at];
         let position = segment.position(offset);
         let Some(view) = &self.places[self.at].view else {
@@ -133,46 +153,42 @@ impl Cursor {
             if !is_change_of(revision, record.kind, &record.data) {
                 return Err(Fault::new(FaultKind::Malformed { what: "change", position }));
             }
-            return Ok(Some(Found { revision, kind: record.kind, data: Data::Own(record.data) }));
+            let data = Data::Own(record.data);
+            return Ok(Some(Found { revision, position, kind: record.kind, data }));
         };
-        let verified = segment.verified().contains(row);
-        let record = view.record(u64::from(offset), !verified).map_err(Fault::log("read a revision"))?;
-        let known = verified && record.data.len() >= CHANGE_HEADER;
-        if !known {
-            if !is_change_of(revision, record.kind, record.data) {
-                return Err(Fault::new(FaultKind::Malformed { what: "change", position }));
-            }
-            segment.verified().insert(row);
-        }
-        Ok(Some(Found { revision, kind: record.kind, data: Data::View(view, record.data) }))
+        let record = record_at(segment, view, offset, revision)?;
+        Ok(Some(Found { revision, position, kind: record.kind, data: Data::View(view, record.data) }))
     }
 
     /// The change of `revision`, which the caller knows to be there.
     #[inline]
-    pub(crate) fn read(&mut self, log: &Log, revision: Revision) -> Result<Found<'_>, Fault> {
-        self.find(log, revision)?.ok_or_else(|| Fault::new(FaultKind::Missing { revision }))
+    pub(crate) fn read(
+        &mut self,
+        log: &Log,
+        revision: Revision,
+        place: Option<Position>,
+    ) -> Result<Found<'_>, Fault> {
+        self.find(log, revision, place)?.ok_or_else(|| Fault::new(FaultKind::Missing { revision }))
     }
 
-    /// Goes to a revision; its row and offset in the segment it is in, which is mapped if it can be.
+    /// Goes to a revision; its offset in the segment it is in, which is mapped if it can be.
     #[inline]
-    fn reach(&mut self, log: &Log, revision: Revision) -> Result<Option<(usize, u32)>, Fault> {
+    fn reach(
+        &mut self,
+        log: &Log,
+        revision: Revision,
+        place: Option<Position>,
+    ) -> Result<Option<u32>, Fault> {
         loop {
-            let Some((row, offset)) = self.locate(revision) else {
+            let known = place.filter(|place| self.go_to(place.segment())).map(|place| place.offset() as u32);
+            let Some(offset) = known.or_else(|| self.search(revision)) else {
                 if self.renew(log) {
                     continue;
                 }
                 return Ok(None);
             };
-            let place = &mut self.places[self.at];
-            place.row = row + 1;
-            if place.view.as_ref().is_some_and(|view| view.reaches(u64::from(offset))) {
-                return Ok(Some((row, offset)));
-            }
-            match log.wal.view(self.set.segments()[self.at].position(offset)) {
-                Ok(view) => {
-                    place.view = view;
-                    return Ok(Some((row, offset)));
-                }
+            match self.map(log, offset) {
+                Ok(_) => return Ok(Some(offset)),
                 Err(error) => {
                     // Rewritten since the set was taken? Then the new place is in the new set, once the rewrite is done.
                     drop(log.replacing.lock().unwrap_or_else(PoisonError::into_inner));
@@ -184,39 +200,55 @@ impl Cursor {
         }
     }
 
+    /// Maps the present segment as far as `offset`, if it is not; whether it can be mapped.
     #[inline]
-    fn locate(&mut self, revision: Revision) -> Option<(usize, u32)> {
-        if let Some(known) = self.ahead.pop() {
-            if known.revision == revision {
-                self.at = known.segment;
-                return Some((known.row, known.offset));
-            }
-            self.ahead.clear();
+    fn map(&mut self, log: &Log, offset: u32) -> Result<bool, ketch_wal::Error> {
+        let place = &mut self.places[self.at];
+        if place.view.as_ref().is_some_and(|view| view.reaches(u64::from(offset))) {
+            return Ok(true);
         }
-        self.search(revision)
+        let segment = &self.set.segments()[self.at];
+        place.view = segment.with_view(offset, Clone::clone);
+        if place.view.is_none() {
+            place.view = log.wal.view(segment.position(offset))?;
+            place.view.iter().for_each(|view| segment.keep_view(view));
+        }
+        Ok(place.view.is_some())
     }
 
-    fn search(&mut self, revision: Revision) -> Option<(usize, u32)> {
+    /// Makes a segment the present one; false when it is not part of the set.
+    #[inline]
+    fn go_to(&mut self, id: SegmentId) -> bool {
+        if self.set.segments().get(self.at).is_some_and(|segment| segment.id() == id) {
+            return true;
+        }
+        let Some(number) = self.set.number_of(id) else { return false };
+        self.enter(number);
+        true
+    }
+
+    fn enter(&mut self, number: usize) {
+        self.at = number;
+        if self.places.len() <= number {
+            self.places.resize(number + 1, Place::default());
+        }
+    }
+
+    /// The offset of a revision, found by the tables of contents; its segment is the present one then.
+    fn search(&mut self, revision: Revision) -> Option<u32> {
         let segments = self.set.segments();
-        let next = |segment: &Arc<Segment>, row: usize| {
-            segment
-                .rows()
-                .get(row)
-                .filter(|found| found.revision == revision)
-                .map(|found| (row, found.offset))
-        };
-        if let Some(segment) = segments.get(self.at)
-            && let Some(found) = next(segment, self.places[self.at].row)
-        {
-            return Some(found);
+        if let Some(segment) = segments.get(self.at) {
+            let place = &mut self.places[self.at];
+            if let Some(found) = segment.rows().get(place.row).filter(|row| row.revision == revision) {
+                place.row += 1;
+                return Some(found.offset);
+            }
         }
-        let at = self.set.holder(revision)?;
-        let found = segments[at].rows().find(revision).map(|(row, found)| (row, found.offset))?;
-        self.at = at;
-        if self.places.len() <= at {
-            self.places.resize(at + 1, Place::default());
-        }
-        Some(found)
+        let number = self.set.holder(revision)?;
+        let (row, found) = segments[number].rows().find(revision)?;
+        self.enter(number);
+        self.places[number].row = row + 1;
+        Some(found.offset)
     }
 
     /// Takes the set of segments again; false when it is the same.

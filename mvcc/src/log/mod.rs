@@ -20,14 +20,15 @@ mod verified;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ketch_wal::{Appended, Batch, BuiltSegment, Position, SegmentId, Wal};
+use bytes::Bytes;
+use ketch_wal::{Appended, Batch, BuiltSegment, Position, SegmentId, SegmentView, Wal};
 
 use crate::error::{Fault, FaultKind};
 use crate::index::publish::Cell;
 use crate::revision::Revision;
 use changes::Changes;
 use cursor::Cursor;
-use record::{Change, Row};
+use record::{CHANGE_HEADER, Change, Row};
 use rows::Rows;
 use segment::{Segment, SegmentSet};
 
@@ -129,7 +130,34 @@ impl Log {
 
     /// The change of `revision`; `None` when the log does not have it.
     pub(crate) fn find(&self, revision: Revision) -> Result<Option<Change>, Fault> {
-        Ok(Cursor::new(self).find(self, revision)?.map(|found| found.change()))
+        Ok(Cursor::new(self).find(self, revision, None)?.map(|found| found.change()))
+    }
+
+    /// The key-value of the change at `position`, which is that of `revision`; `None` when its segment is no longer part of the log, or
+    /// cannot be read through a map.
+    #[inline]
+    pub(crate) fn share_at(&self, position: Position, revision: Revision) -> Result<Option<Bytes>, Fault> {
+        let set = self.set();
+        let Some(number) = set.number_of(position.segment()) else { return Ok(None) };
+        let segment = &set.segments()[number];
+        let offset = position.offset() as u32;
+        let share = |view: &SegmentView| {
+            let data = cursor::record_at(segment, view, offset, revision)?;
+            Ok(view.share(&data.data[CHANGE_HEADER..]))
+        };
+        if let Some(wire) = segment.with_view(offset, share) {
+            return wire.map(Some);
+        }
+        let Ok(Some(view)) = self.wal.view(position) else { return Ok(None) };
+        segment.keep_view(&view);
+        share(&view).map(Some)
+    }
+
+    /// The key-value of `revision`, which the caller knows to be there, and where it lies.
+    pub(crate) fn share(&self, revision: Revision) -> Result<(Position, Bytes), Fault> {
+        let mut cursor = Cursor::new(self);
+        let found = cursor.read(self, revision, None)?;
+        Ok((found.position(), found.share()))
     }
 
     /// All changes from revision `from` up to and including main revision `to`, in order.
@@ -156,17 +184,16 @@ pub(crate) fn read_footer(wal: &Wal, position: Position) -> Result<Rows, Fault> 
     let len = record::u64_at(&head.data, 0).filter(|_| head.kind == record::FOOTER).ok_or_else(malformed)?;
     let len = usize::try_from(len).map_err(|_| malformed())?;
     let bytes = record::u64_at(&head.data, 8);
-    let (mut chunks, mut found) = (Vec::new(), 0);
-    for next in wal.iter(position).skip(1) {
-        if found >= len {
-            break;
-        }
-        let next = next.map_err(Fault::log("read a footer"))?;
-        if next.kind != record::ROWS || next.position.segment() != position.segment() {
+    // Through the map: a version's row is looked at rarely, and need not stay in memory.
+    let (mut chunks, mut found, mut next) = (Vec::new(), 0, head.end());
+    while found < len {
+        let rows = wal.read(next).map_err(Fault::log("read a footer"))?;
+        if rows.kind != record::ROWS || rows.data.len() < record::ROW_BYTES {
             return Err(malformed());
         }
-        found += next.data.len() / record::ROW_BYTES;
-        chunks.push(next.data);
+        next = rows.end();
+        found += rows.data.len() / record::ROW_BYTES;
+        chunks.push(rows.data);
     }
     if found == len { Ok(Rows::Sealed { chunks, len, bytes }) } else { Err(malformed()) }
 }

@@ -1,8 +1,8 @@
 //! What is known of a segment: where its revisions lie, and which of them are dead.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ketch_wal::{Position, SegmentId};
+use ketch_wal::{Position, SegmentId, SegmentView};
 
 use super::rows::Rows;
 use super::verified::Verified;
@@ -42,11 +42,13 @@ pub(crate) struct Segment {
     rows: Rows,
     dead: Arc<Mutex<Dead>>,
     verified: Arc<Verified>,
+    /// How it was mapped last.
+    view: RwLock<Option<SegmentView>>,
 }
 
 impl Segment {
     pub(crate) fn new(id: SegmentId, rows: Rows) -> Segment {
-        Segment { id, rows, dead: Arc::default(), verified: Arc::default() }
+        Segment { id, rows, dead: Arc::default(), verified: Arc::default(), view: RwLock::default() }
     }
 
     /// A segment that is being appended to, still empty.
@@ -57,7 +59,7 @@ impl Segment {
     /// The same segment with another form of its rows.
     pub(crate) fn with_rows(&self, rows: Rows) -> Segment {
         let (dead, verified) = (Arc::clone(&self.dead), Arc::clone(&self.verified));
-        Segment { id: self.id, rows, dead, verified }
+        Segment { id: self.id, rows, dead, verified, view: RwLock::default() }
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -76,9 +78,21 @@ impl Segment {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which rows' records need not be verified again.
+    /// Which records need not be verified again.
     pub(crate) fn verified(&self) -> &Verified {
         &self.verified
+    }
+
+    /// Lends the map of the segment as far as it has been needed so far; `None` when that is not as far as `offset`.
+    #[inline]
+    pub(super) fn with_view<R>(&self, offset: u32, f: impl FnOnce(&SegmentView) -> R) -> Option<R> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.as_ref().filter(|view| view.reaches(u64::from(offset))).map(f)
+    }
+
+    /// Keeps a map for others who read.
+    pub(super) fn keep_view(&self, view: &SegmentView) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Some(view.clone());
     }
 
     fn first(&self) -> Option<Revision> {
@@ -95,11 +109,15 @@ impl Segment {
 #[derive(Debug, Default)]
 pub(crate) struct SegmentSet {
     segments: Vec<Arc<Segment>>,
+    /// Their ids and their numbers in the list, in the order of the ids.
+    by_id: Vec<(SegmentId, usize)>,
 }
 
 impl SegmentSet {
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> SegmentSet {
-        SegmentSet { segments }
+        let mut by_id: Vec<_> = segments.iter().enumerate().map(|(at, segment)| (segment.id(), at)).collect();
+        by_id.sort_unstable();
+        SegmentSet { segments, by_id }
     }
 
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
@@ -108,6 +126,13 @@ impl SegmentSet {
 
     pub(crate) fn last(&self) -> Option<&Arc<Segment>> {
         self.segments.last()
+    }
+
+    /// The number of the segment `id`; `None` when it is no longer part of the log.
+    #[inline]
+    pub(super) fn number_of(&self, id: SegmentId) -> Option<usize> {
+        let at = self.by_id.partition_point(|(other, _)| *other < id);
+        self.by_id.get(at).filter(|(other, _)| *other == id).map(|(_, number)| *number)
     }
 
     /// The number of the segment that has `revision` if anyone does; an empty segment has none and comes last.

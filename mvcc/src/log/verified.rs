@@ -1,25 +1,30 @@
-//! Which records of a segment have had their checksum verified since the store was opened: one bit a row.
+//! Which records of a segment have had their checksum verified since the store was opened: one bit for each place where a change can begin.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::rows::{CHUNKS, FIRST_CHUNK, place};
 
-/// Grows like the rows themselves; bits are set by whoever reads, without a lock.
+/// No two changes begin in the same piece of so many bytes: frame, header and the least of a key-value have forty.
+const GRAIN: usize = 32;
+
+/// Grows with the highest place asked for; bits are set by whoever reads, without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
-    chunks: [OnceLock<Box<[AtomicU64]>>; CHUNKS],
+    chunks: [OnceLock<Box<[AtomicU64]>>; CHUNKS + 5],
 }
 
 impl Verified {
-    pub(crate) fn contains(&self, row: usize) -> bool {
-        let (chunk, at) = place(row);
+    /// Whether the change at this offset was verified.
+    #[inline]
+    pub(crate) fn contains(&self, offset: u32) -> bool {
+        let (chunk, at) = place(offset as usize / GRAIN);
         let words = self.chunks.get(chunk).and_then(OnceLock::get);
         words.is_some_and(|words| words[at / 64].load(Ordering::Relaxed) >> (at % 64) & 1 == 1)
     }
 
-    pub(crate) fn insert(&self, row: usize) {
-        let (chunk, at) = place(row);
+    pub(crate) fn insert(&self, offset: u32) {
+        let (chunk, at) = place(offset as usize / GRAIN);
         let Some(cell) = self.chunks.get(chunk) else { return };
         let words =
             cell.get_or_init(|| (0..(FIRST_CHUNK << chunk) / 64).map(|_| AtomicU64::new(0)).collect());
@@ -32,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_has_a_bit_of_its_own() {
+    fn every_place_has_a_bit_of_its_own() {
         let verified = Verified::default();
-        let rows = [0, 1, 63, 64, 1023, 1024, 3071, 3072, 1 << 20];
-        for (i, &row) in rows.iter().enumerate() {
-            assert!(!verified.contains(row));
-            verified.insert(row);
-            rows.iter().enumerate().for_each(|(j, &other)| assert_eq!(verified.contains(other), j <= i));
+        let places = [0, 40, 80, 40 * 63, 40 * 64, 1 << 15, 1 << 20, u32::MAX - 40];
+        for (i, &place) in places.iter().enumerate() {
+            assert!(!verified.contains(place));
+            verified.insert(place);
+            places.iter().enumerate().for_each(|(j, &other)| assert_eq!(verified.contains(other), j <= i));
         }
-        assert!(!verified.contains(usize::MAX / 2) && !verified.contains(2));
+        assert!(!verified.contains(u32::MAX) && !verified.contains(120));
     }
 }

@@ -18,7 +18,7 @@ use crate::hash;
 use crate::log::record::{CREATE, Change, DELETE, UPDATE, u64_at};
 use crate::options::Options;
 use crate::revision::Revision;
-use crate::shared::lock;
+use crate::shared::{Shared, lock};
 use crate::store::Store;
 use crate::tables::{Table, TableId};
 use crate::types::Applied;
@@ -252,7 +252,7 @@ impl Import {
             .ok_or(ImportError::Chunk { reason: "a malformed change, or one out of order" })?;
         for (revision, wire) in changes {
             self.last = revision;
-            let change = self.store.state.import(revision, wire);
+            let change = self.store.state.import(&self.store.shared, revision, wire);
             if change.is_delete() && revision.main == point.compacted {
                 self.tombstones = self.tombstones.wrapping_add(hash::change(&change));
             }
@@ -283,11 +283,12 @@ fn decode_changes(mut body: &[u8], mut last: Revision, newest: i64) -> Option<Ve
 
 impl crate::store::State {
     /// Puts a version of a snapshot into the index; what came before it may not be part of the snapshot.
-    fn import(&mut self, revision: Revision, wire: Bytes) -> Change {
+    fn import(&mut self, shared: &Shared, revision: Revision, wire: Bytes) -> Change {
         let fields = encoding::decode(&wire).unwrap_or_default();
         let put = fields.version > 0;
         let mut previous = Revision::NONE;
-        self.tree.upsert(fields.key, |old| {
+        let place = self.next_place(shared);
+        self.tree.upsert(fields.key, place, |old| {
             previous = old.map_or(Revision::NONE, |old| old.revision);
             let (mut head, marks) = crate::store::next_head(old, revision, put, -1);
             (head.create_revision, head.version) = (fields.create_revision, fields.version);
