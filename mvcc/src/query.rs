@@ -2,7 +2,7 @@
 
 use crate::encoding::Fields;
 use crate::error::Fault;
-use crate::index::Entry;
+use crate::index::{Entry, Iter};
 use crate::planted::{Bug, planted};
 use crate::types::{KeyRange, KeyValue, Query, RangeResult, SortOrder, SortTarget};
 use crate::version::{Lent, Snapshot, Version, key_only};
@@ -66,7 +66,7 @@ fn stored(
             let entries = snapshot.root.tree.iter_back_from(end.as_deref());
             page.take(entries.take_while(|(key, _)| *key >= &start[..]))?;
         }
-        range => page.take(snapshot.root.tree.iter(range))?,
+        range => page.take_range(snapshot.root.tree.iter(range))?,
     }
     // What was gone through whole has been counted by it.
     let count = if page.more { snapshot.count(&query.range)? } else { limit - page.left };
@@ -82,7 +82,7 @@ pub(crate) fn page(
     f: impl FnMut(Lent<'_>),
 ) -> Result<bool, Fault> {
     let mut page = Page { snapshot, keys_only, left: limit, more: false, f };
-    page.take(snapshot.root.tree.iter(range))?;
+    page.take_range(snapshot.root.tree.iter(range))?;
     Ok(page.more)
 }
 
@@ -112,6 +112,23 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes entries in ascending order.
+    fn take_range(&mut self, mut entries: Iter<'_>) -> Result<(), Fault> {
+        if self.keys_only || !self.snapshot.is_newest() {
+            return self.take(entries);
+        }
+        // A leaf at a time, and of it nothing but the places.
+        while let Some(run) = entries.next_run() {
+            let (lent, more) = self.snapshot.lend_run(&run, self.left, &mut self.f)?;
+            self.left -= lent;
+            if more {
+                self.more = true;
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Takes some entries; whether there is room for more.

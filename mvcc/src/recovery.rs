@@ -309,6 +309,56 @@ mod tests {
         commit(store);
     }
 
+    /// How many keys the index knows the places of; what lies there is theirs.
+    fn known_places(store: &Store) -> usize {
+        let entries =
+            store.state.tree.iter_from(b"").filter_map(|(key, entry)| Some((key, entry, entry.place()?)));
+        let read = entries.filter_map(|(key, entry, place)| {
+            let wire = store.shared.log.share_at(place, entry.revision).unwrap()?;
+            let fields = crate::encoding::decode(&wire).unwrap();
+            assert_eq!((fields.key, fields.mod_revision), (key, entry.revision.main));
+            Some(())
+        });
+        read.count()
+    }
+
+    /// The places that puts foresee are corrected when the log goes on to another segment, and found again after a start and after a
+    /// rewrite.
+    #[test]
+    fn places_are_those_of_the_newest_records() {
+        LOG_SEGMENT_BYTES.set(64 << 10);
+        let disk = SimDisk::new(2);
+        let options = Options { segment_bytes: 1 << 30, ..Options::default() };
+        let mut store = Store::open(disk.clone(), Path::new("/s"), options.clone()).unwrap();
+        for round in 0..50u32 {
+            for i in 0..40 {
+                let value = vec![round as u8; 97 * i as usize];
+                store.txn().put(format!("k{i:02}").as_bytes(), &value, 0).unwrap();
+            }
+            commit(&mut store);
+            assert_eq!(known_places(&store), 40, "all are known, in segments that are there");
+        }
+        assert!(store.shared.log.wal.segments().len() > 5, "the log went on to other segments");
+        drop(store);
+        // What is replayed is known; what a checkpoint held is found by reading it.
+        let store = Store::open(disk.clone(), Path::new("/s"), options.clone()).unwrap();
+        assert_eq!(known_places(&store), 40);
+        store.background().checkpoint().unwrap();
+        drop(store);
+        let mut store = Store::open(disk.clone(), Path::new("/s"), options).unwrap();
+        assert_eq!(known_places(&store), 0);
+        store.reader().view().range(&Query::new(KeyRange::all())).unwrap();
+        assert_eq!(known_places(&store), 40);
+        // The segments they lie in are rewritten, or dropped.
+        (0..39).for_each(|i| put(&mut store, i));
+        store.compact(store.revision()).unwrap();
+        commit(&mut store);
+        while store.background().step(100).unwrap() == Progress::More {}
+        let reader = store.reader();
+        (0..40).for_each(|i| assert!(reader.view().get(format!("k{i:02}").as_bytes()).unwrap().is_some()));
+        assert_eq!(known_places(&store), 40);
+    }
+
     /// A segment that the log ended by itself has no footer; those after it are rewritten under greater numbers and stand, in
     /// the log's order, before the segment a checkpoint ends in.
     #[test]

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::encoding::Fields;
 use crate::error::Fault;
-use crate::index::{Entry, Head};
-use crate::log::cursor::{Cursor, Found};
+use crate::index::{Entry, Head, Run};
+use crate::log::cursor::{self, Cursor, Found};
 use crate::log::record::{CREATE, Change, DELETE};
 use crate::planted::{Bug, planted};
 use crate::revision::Revision;
@@ -40,6 +40,7 @@ pub(crate) fn key_only(key: &[u8], mod_revision: i64, create_revision: i64, vers
 
 /// A key-value that is borrowed where it can be.
 pub(crate) enum Lent<'a> {
+    Place(cursor::Lent<'a>),
     Log(Found<'a>),
     Own(Bytes),
 }
@@ -47,6 +48,7 @@ pub(crate) enum Lent<'a> {
 impl Lent<'_> {
     pub(crate) fn wire(&self) -> &[u8] {
         match self {
+            Lent::Place(lent) => lent.wire(),
             Lent::Log(found) => found.wire(),
             Lent::Own(wire) => wire,
         }
@@ -54,6 +56,7 @@ impl Lent<'_> {
 
     pub(crate) fn share(&self) -> Bytes {
         match self {
+            Lent::Place(lent) => lent.share(),
             Lent::Log(found) => found.share(),
             Lent::Own(wire) => wire.clone(),
         }
@@ -137,6 +140,51 @@ impl<'a> Snapshot<'a> {
             let places = entries.filter_map(Entry::place);
             places.for_each(|place| cursor.expect(&self.values.shared.log, place));
         }
+    }
+
+    /// Whether the newest version of each key is what is asked for, and in the log.
+    pub(crate) fn is_newest(&self) -> bool {
+        self.at == self.root.revision && self.values.pending.is_none()
+    }
+
+    /// Lends the key-values of a run's live keys, the first `limit` of them, to `f`; only for [`Snapshot::is_newest`]. How many there were,
+    /// and whether one was left out.
+    pub(crate) fn lend_run(
+        &self,
+        run: &Run<'_>,
+        limit: u64,
+        mut f: impl FnMut(Lent<'_>),
+    ) -> Result<(u64, bool), Fault> {
+        // What is this near to the one before is on its way already: memory is read ahead.
+        const NEAR: u64 = 1024;
+        self.values.shared.check()?;
+        let log = &self.values.shared.log;
+        let mut before = 0u64;
+        let mut cursor = self.cursor.borrow_mut();
+        for place in (0..run.len()).filter_map(|i| run.live_place(i)?).take(limit.min(64) as usize) {
+            if place.as_u64().wrapping_sub(before) > NEAR {
+                cursor.expect(log, place);
+            }
+            before = place.as_u64();
+        }
+        drop(cursor);
+        let mut lent = 0;
+        for i in 0..run.len() {
+            let Some(place) = run.live_place(i) else { continue };
+            if lent == limit {
+                return Ok((lent, true));
+            }
+            lent += 1;
+            if let Some(place) = place {
+                let mut cursor = self.cursor.borrow_mut();
+                if let Some(wire) = cursor.wire_at(log, place, || run.entry(i).revision)? {
+                    f(Lent::Place(wire));
+                    continue;
+                }
+            }
+            self.lend(&run.entry(i), &mut f)?;
+        }
+        Ok((lent, false))
     }
 
     /// Lends the whole key-value of an entry's newest version to `f`.

@@ -123,6 +123,12 @@ impl Tree {
     unsafe fn make_room(&mut self, leaf: *mut Child, key: &[u8], at_end: bool) {
         // SAFETY: as the caller says; and what `descend` has left is the writer's own.
         unsafe {
+            if let Some(&(parent, at)) = self.path.last()
+                && !at_end
+                && self.shift(parent, at)
+            {
+                return;
+            }
             let (mut child, mut level, mut at_end) = (leaf, self.path.len(), at_end);
             while let Some(&(parent, at)) = level.checked_sub(1).and_then(|above| self.path.get(above)) {
                 let keys = (*parent).keys();
@@ -140,9 +146,6 @@ impl Tree {
                 return;
             }
             let (parent, at) = self.path[level - 1];
-            if level == self.path.len() && !at_end && self.shift(parent, at) {
-                return;
-            }
             let (separator, right) = if level == self.path.len() {
                 let keys = (*child).keys();
                 let middle = keys.len() / 2;
@@ -174,7 +177,8 @@ impl Tree {
                 let other = other.map(|other| other.keys())?;
                 let bytes = full.byte_len() + other.byte_len();
                 let fits = other.len() + ROOM_MIN <= SLOTS && bytes <= KEY_BYTES_MAX / 2;
-                fits.then(|| (full.len() - other.len()).div_ceil(2))
+                // One that is split for the length of its keys gains nothing.
+                (fits && full.len() == SLOTS).then(|| (full.len() - other.len()).div_ceil(2))
             };
             if let Some(moved) = at.checked_sub(1).and_then(|left| room(children.get(left))) {
                 let mut first = (*parent).remove_child(memory, at);

@@ -1,5 +1,7 @@
 //! Walks over the entries, upwards and downwards.
 
+use ketch_wal::Position;
+
 use super::keys::Keys;
 use super::node::{Child, Entry, Leaf};
 use super::tree::Nodes;
@@ -42,10 +44,39 @@ const LEAVES_AHEAD: usize = 8;
 
 /// Asks for the leaves that come next, all of them before any is used: memory brings side by side what would be waited for piece by
 /// piece.
-fn look_ahead(leaves: &[Child]) {
+fn look_ahead(leaves: &[Child], places_only: bool) {
     for leaf in leaves.iter().take(LEAVES_AHEAD) {
-        leaf.keys.expect_walk();
-        leaf.expect_leaf();
+        if places_only {
+            leaf.keys.expect_len();
+            leaf.expect_places();
+        } else {
+            leaf.keys.expect_walk();
+            leaf.expect_leaf();
+        }
+    }
+}
+
+/// Some entries of one leaf.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    leaf: Open<'a>,
+    at: usize,
+    until: usize,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.until - self.at
+    }
+
+    /// Whether entry `i` is a live key, and if so where its record lies, as far as the index knows.
+    #[inline]
+    pub(crate) fn live_place(&self, i: usize) -> Option<Option<Position>> {
+        self.leaf.leaf.live_place(self.at + i)
+    }
+
+    pub(crate) fn entry(&self, i: usize) -> Entry<'a> {
+        self.leaf.leaf.entry(self.at + i)
     }
 }
 
@@ -58,6 +89,8 @@ pub(crate) struct Iter<'a> {
     /// The leaf, the entry to go on with and the one to stop at.
     leaf: Option<(Open<'a>, usize, usize)>,
     end: Option<&'a [u8]>,
+    /// Only places will be looked at, mostly.
+    places_only: bool,
 }
 
 impl<'a> Iter<'a> {
@@ -72,7 +105,7 @@ impl<'a> Iter<'a> {
     /// The entries at or above `start` and below `end`.
     pub(super) fn between(nodes: &'a Nodes, start: &[u8], end: Option<&'a [u8]>) -> Iter<'a> {
         let stack = Vec::with_capacity(nodes.height as usize);
-        let mut iter = Iter { height: nodes.height, stack, leaf: None, end };
+        let mut iter = Iter { height: nodes.height, stack, leaf: None, end, places_only: false };
         let mut child = &nodes.root;
         for _ in 0..nodes.height {
             let at = child_for(child, start);
@@ -87,11 +120,20 @@ impl<'a> Iter<'a> {
 
     /// The first entry of a leaf that is not wanted any more; only in the last leaf is there a search.
     fn until(&self, leaf: Open<'_>) -> usize {
-        let last = leaf.keys.len().checked_sub(1).map(|last| leaf.keys.get(last));
+        let len = leaf.keys.len();
         match self.end {
-            Some(end) if last.is_some_and(|last| last >= end) => leaf.search(end),
-            _ => leaf.keys.len(),
+            Some(end) if len > 0 && leaf.keys.get(len - 1) >= end => leaf.search(end),
+            _ => len,
         }
+    }
+
+    /// The entries that follow, as many of them as are in one leaf.
+    pub(crate) fn next_run(&mut self) -> Option<Run<'a>> {
+        self.places_only = true;
+        let (leaf, at, until) = self.leaf?;
+        self.leaf = if until < leaf.keys.len() { None } else { self.next_leaf() };
+        // The end may lie before the beginning.
+        Some(Run { leaf, at, until: until.max(at) })
     }
 
     fn next_leaf(&mut self) -> Option<(Open<'a>, usize, usize)> {
@@ -103,7 +145,7 @@ impl<'a> Iter<'a> {
                 continue;
             };
             if leaves && *at % LEAVES_AHEAD == 0 {
-                look_ahead(&children_[*at..]);
+                look_ahead(&children_[*at..], self.places_only);
             }
             *at += 1;
             if leaves {

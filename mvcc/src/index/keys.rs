@@ -211,6 +211,11 @@ impl KeysPtr {
         );
     }
 
+    /// Asks for the cache line that says how many there are.
+    pub(super) fn expect_len(self) {
+        prefetch(self.0.as_ptr(), 1);
+    }
+
     /// Whether only the writer sees them.
     ///
     /// # Safety

@@ -26,5 +26,6 @@ mod tree;
 mod tests;
 
 pub(crate) use build::Builder;
+pub(crate) use iter::{Iter, Run};
 pub(crate) use node::{Entry, Head, Marks};
 pub(crate) use tree::{Frozen, Tree};

@@ -71,16 +71,27 @@ impl<'a> Entry<'a> {
     /// Where the record of the newest version lies; `None` when the index does not know. The segment may have been rewritten
     /// since: then it is no longer part of the log.
     pub(crate) fn place(&self) -> Option<Position> {
-        let place = Position::from_u64(self.place?.load(Ordering::Relaxed));
-        (place != Position::START).then_some(place)
+        place_of(self.place?.load(Ordering::Relaxed))
     }
 
     /// Notes where it lies.
     pub(crate) fn found_at(&self, position: Position) {
         if let Some(place) = self.place {
-            place.store(position.as_u64(), Ordering::Relaxed);
+            place.store(place_word(position, self.is_live()), Ordering::Relaxed);
         }
     }
+}
+
+/// In the word of a place: the version there is no tombstone. Records begin at multiples of eight.
+const LIVE: u64 = 1;
+
+fn place_word(place: Position, live: bool) -> u64 {
+    place.as_u64() | u64::from(live) * LIVE
+}
+
+fn place_of(word: u64) -> Option<Position> {
+    let place = Position::from_u64(word & !LIVE);
+    (place != Position::START).then_some(place)
 }
 
 /// How many entries a subtree has, and how many of them are live keys.
@@ -165,13 +176,20 @@ impl Leaf {
         Entry { head, marks, place: Some(&self.places[i]) }
     }
 
+    /// Whether entry `i` is a live key, and if so where its record lies, as far as the index knows. Looks at nothing else of it.
+    #[inline]
+    pub(super) fn live_place(&self, i: usize) -> Option<Option<Position>> {
+        let word = self.places[i].load(Ordering::Relaxed);
+        (word & LIVE != 0).then(|| place_of(word))
+    }
+
     /// How many entries from `from` to `until` are live.
     pub(super) fn live(&self, from: usize, until: usize) -> u64 {
         self.numbers[from..until].iter().filter(|numbers| { numbers.version } >> 8 > 0).count() as u64
     }
 
     fn set(&mut self, i: usize, head: Head, place: Position) {
-        self.places[i] = AtomicU64::new(place.as_u64());
+        self.places[i] = AtomicU64::new(place_word(place, head.is_live()));
         self.numbers[i] = Numbers {
             main: head.revision.main,
             create: head.create_revision,

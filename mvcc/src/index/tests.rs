@@ -41,6 +41,7 @@ impl Random {
         match n % 5 {
             0 => format!("{n}").into_bytes(),
             1 => vec![(n % 251) as u8; n as usize % 300],
+            2 if n % 50 == 2 => vec![n as u8; 3000 + 9 * n as usize],
             _ => n.to_be_bytes().to_vec(),
         }
     }

@@ -82,6 +82,25 @@ impl Found<'_> {
     }
 }
 
+/// A key-value, borrowed from the map of its segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lent<'a> {
+    view: &'a SegmentView,
+    wire: &'a [u8],
+}
+
+impl Lent<'_> {
+    #[inline]
+    pub(crate) fn wire(&self) -> &[u8] {
+        self.wire
+    }
+
+    /// Keeps the segment's file open.
+    pub(crate) fn share(&self) -> Bytes {
+        self.view.share(self.wire)
+    }
+}
+
 /// Whether a record is the change of `revision`.
 fn is_change_of(revision: Revision, kind: u8, data: &[u8]) -> bool {
     (CREATE..=DELETE).contains(&kind)
@@ -99,15 +118,18 @@ pub(super) fn record_at<'a>(
     segment: &Segment,
     view: &'a SegmentView,
     offset: u32,
-    revision: Revision,
+    revision: impl FnOnce() -> Revision,
 ) -> Result<Borrowed<'a>, Fault> {
     let verified = segment.verified().contains(offset);
     let record = view.record(u64::from(offset), !verified).map_err(Fault::log("read a revision"))?;
     if verified && record.data.len() >= CHANGE_HEADER {
-        debug_assert!(is_change_of(revision, record.kind, record.data), "{revision:?} lies at {offset}");
+        debug_assert!(
+            is_change_of(revision(), record.kind, record.data),
+            "another's record lies at {offset}"
+        );
         return Ok(record);
     }
-    if !is_change_of(revision, record.kind, record.data) {
+    if !is_change_of(revision(), record.kind, record.data) {
         let position = segment.position(offset);
         return Err(Fault::new(FaultKind::Malformed { what: "change", position }));
     }
@@ -156,8 +178,26 @@ impl Cursor {
             let data = Data::Own(record.data);
             return Ok(Some(Found { revision, position, kind: record.kind, data }));
         };
-        let record = record_at(segment, view, offset, revision)?;
+        let record = record_at(segment, view, offset, || revision)?;
         Ok(Some(Found { revision, position, kind: record.kind, data: Data::View(view, record.data) }))
+    }
+
+    /// The key-value of the record at `place`, which is that of `revision`; `None` when its segment is no longer part of the set, or cannot
+    /// be read through a map.
+    #[inline]
+    pub(crate) fn wire_at(
+        &mut self,
+        log: &Log,
+        place: Position,
+        revision: impl FnOnce() -> Revision,
+    ) -> Result<Option<Lent<'_>>, Fault> {
+        let offset = place.offset() as u32;
+        if !self.go_to(place.segment()) || !self.map(log, offset).unwrap_or(false) {
+            return Ok(None);
+        }
+        let Some(view) = &self.places[self.at].view else { return Ok(None) };
+        let record = record_at(&self.set.segments()[self.at], view, offset, revision)?;
+        Ok(Some(Lent { view, wire: &record.data[CHANGE_HEADER..] }))
     }
 
     /// The change of `revision`, which the caller knows to be there.

@@ -56,6 +56,8 @@ impl Log {
     /// Puts another list of segments in place of the present one.
     pub(crate) fn change_set(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
         let _alone = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        // A list that nobody could empty because somebody was copying it would keep maps of files that are gone.
+        self.set.tidy();
         let mut segments = self.set().segments().to_vec();
         change(&mut segments);
         drop(self.set.set(Arc::new(SegmentSet::new(segments))));
@@ -142,7 +144,7 @@ impl Log {
         let segment = &set.segments()[number];
         let offset = position.offset() as u32;
         let share = |view: &SegmentView| {
-            let data = cursor::record_at(segment, view, offset, revision)?;
+            let data = cursor::record_at(segment, view, offset, || revision)?;
             Ok(view.share(&data.data[CHANGE_HEADER..]))
         };
         if let Some(wire) = segment.with_view(offset, share) {
