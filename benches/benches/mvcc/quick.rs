@@ -19,7 +19,7 @@ fn median(rounds: usize, count: u64, mut round: impl FnMut()) -> f64 {
     took[rounds / 2]
 }
 
-/// One line: gets, puts (applied; with all background work), pages in either order, in nanoseconds.
+/// One line: puts (applied; with all background work), gets, pages in either order, in nanoseconds.
 pub(crate) fn report(keys: u64) {
     let rounds = if is_test() { 3 } else { 41 };
     let (gets, batches, pages) = if is_test() { (10, 2, 2) } else { (10_000, 150, 100) };

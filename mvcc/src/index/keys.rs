@@ -152,22 +152,12 @@ impl<'a> Keys<'a> {
     /// Where `key` is. What all keys begin with is compared only with the key that is found.
     #[inline]
     pub(super) fn find(self, key: &[u8]) -> Option<usize> {
-        let first = self.guess(key)?;
-        let (tags, len) = (&self.head().tags, self.len());
-        let tag = tags[first];
-        (first..len).take_while(|&i| tags[i] == tag).find(|&i| self.get(i) == key)
-    }
-
-    /// The first key whose tag is that of `key`, if any has it: `key` is there or behind, if it is anywhere.
-    #[inline]
-    pub(super) fn guess(self, key: &[u8]) -> Option<usize> {
         let head = self.head();
         if key.len() < head.prefix as usize {
             return None;
         }
         let tag = tag(key, head.prefix as usize);
-        let first = self.below(tag);
-        (first < self.len() && head.tags[first] == tag).then_some(first)
+        (self.below(tag)..self.len()).take_while(|&i| head.tags[i] == tag).find(|&i| self.get(i) == key)
     }
 
     /// The child of a node with these separators that has `key` if any has.
@@ -177,11 +167,6 @@ impl<'a> Keys<'a> {
             Ok(i) => i + 1,
             Err(i) => i,
         }
-    }
-
-    /// Asks for the cache line with the bytes of key `i`.
-    pub(super) fn expect(self, i: usize) {
-        prefetch(self.get(i).as_ptr(), 1);
     }
 }
 

@@ -86,7 +86,7 @@ impl<'a> Entry<'a> {
 const LIVE: u64 = 1;
 
 fn place_word(place: Position, live: bool) -> u64 {
-    place.as_u64() | u64::from(live) * LIVE
+    place.as_u64() | if live { LIVE } else { 0 }
 }
 
 fn place_of(word: u64) -> Option<Position> {

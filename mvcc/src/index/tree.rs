@@ -141,39 +141,6 @@ impl Nodes {
         child
     }
 
-    /// These keys are going to be written, or read: what a walk to each of them meets is brought near for all of them together, level
-    /// by level, where one after the other would be waited for.
-    pub(crate) fn expect<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        const TOGETHER: usize = 16;
-        let mut keys = keys.fuse();
-        loop {
-            let mut walks: [Option<(&[u8], &Child)>; TOGETHER] = [None; TOGETHER];
-            for (walk, key) in walks.iter_mut().zip(keys.by_ref()) {
-                *walk = Some((key, &self.root));
-            }
-            if walks[0].is_none() {
-                return;
-            }
-            for level in (0..self.height).rev() {
-                for (key, child) in walks.iter_mut().flatten() {
-                    // SAFETY: see above.
-                    *child = unsafe { &child.children()[child.keys().child_for(key)] };
-                    child.expect_search();
-                    if level == 0 {
-                        child.expect_leaf();
-                    }
-                }
-            }
-            for (key, child) in walks.iter().flatten() {
-                // SAFETY: see above.
-                let keys = unsafe { child.keys() };
-                if let Some(i) = keys.guess(key) {
-                    keys.expect(i);
-                }
-            }
-        }
-    }
-
     /// How many entries and live keys lie in `range`. O(log n).
     pub(crate) fn count_in(&self, range: &KeyRange) -> Count {
         match range {
