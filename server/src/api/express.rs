@@ -150,6 +150,12 @@ impl Express {
         begun
     }
 
+    /// Forgets what was proposed on the streams that are not among those to `keep`, as long as it was not handed in: nobody would
+    /// take its outcome off again.
+    pub fn keep(&mut self, keep: impl Fn(u32) -> bool) {
+        self.prepared.retain(|(stream, _)| keep(*stream));
+    }
+
     /// Hands in what was proposed, all together. What it comes to is told to `sink` by the streams' numbers.
     pub fn start(&mut self, sink: &Arc<dyn Sink<Proposed>>) {
         if !self.prepared.is_empty() {

@@ -176,7 +176,7 @@ impl Drop for Reply {
 }
 
 impl State {
-    fn poll_body(&mut self, id: u32, context: &Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+    pub(super) fn poll_body(&mut self, id: u32, context: &Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
         let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Some(Err(Gone))) };
         if !stream.body.is_empty() {
             let bytes = stream.body.split().freeze();
@@ -190,8 +190,9 @@ impl State {
         Poll::Pending
     }
 
-    fn is_body_over(&self, id: u32) -> bool {
-        self.streams.get(&id).is_none_or(|stream| stream.received_all && stream.body.is_empty())
+    pub(super) fn is_body_over(&self, id: u32) -> bool {
+        // One that was cut off has not ended: reading it says so.
+        self.streams.get(&id).is_some_and(|stream| stream.received_all && stream.body.is_empty())
     }
 
     fn poll_gone(&mut self, id: u32, context: &Context<'_>) -> Poll<()> {

@@ -293,21 +293,28 @@ const NEWEST: u8 = 0x80 | 62;
 const OLDEST: u8 = 0x80 | 63;
 
 /// Encodes the header blocks of one connection's answers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
     /// Which of the two fields were sent to be remembered: the content type first.
     sent: u8,
-    /// The client remembers nothing, or less than both.
-    forgetful: bool,
-    /// It is to be told that nothing is remembered any more.
+    /// How much the client remembers, as far as it matters here: never more than at the beginning.
+    table_bytes: u32,
+    /// It is to be told so.
     tell: bool,
 }
 
+impl Default for Encoder {
+    fn default() -> Encoder {
+        Encoder { sent: 0, table_bytes: TABLE_BYTES as u32, tell: false }
+    }
+}
+
 impl Encoder {
-    /// The client says how much it remembers at most.
+    /// The client says how much it remembers at most. A smaller table than before it wants to hear of in the next block.
     pub fn set_table_bytes(&mut self, bytes: u32) {
-        if bytes < REMEMBERED_BYTES && !self.forgetful {
-            self.forgetful = true;
+        let bytes = if bytes < REMEMBERED_BYTES { 0 } else { bytes };
+        if bytes < self.table_bytes {
+            self.table_bytes = bytes;
             self.tell = true;
         }
     }
@@ -327,9 +334,9 @@ impl Encoder {
 
     /// Begins a block. One that has a status has begun with it.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
-        // The table shrinks to nothing (section 4.2).
+        // The table shrinks (section 4.2).
         if std::mem::take(&mut self.tell) {
-            out.push(0x20);
+            integer(0x20, 5, self.table_bytes as usize, out);
         }
     }
 
@@ -340,7 +347,7 @@ impl Encoder {
             STATUS_OK => 2,
             _ => 0,
         };
-        if place == 0 || self.forgetful {
+        if place == 0 || self.table_bytes == 0 {
             out.push(0);
             string(name.as_bytes(), out);
             string(value, out);
@@ -352,7 +359,7 @@ impl Encoder {
             string(name.as_bytes(), out);
             string(value, out);
         } else {
-            // Out of turn: a call that failed, or so it seems, before any was answered.
+            // Out of turn: a call that failed before any was answered.
             out.push(0);
             string(name.as_bytes(), out);
             string(value, out);
@@ -362,19 +369,23 @@ impl Encoder {
 
 /// A string as it is, behind its length.
 fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    const MASK: usize = 0x7f;
-    if bytes.len() < MASK {
-        out.push(bytes.len() as u8);
-    } else {
-        out.push(MASK as u8);
-        let mut rest = bytes.len() - MASK;
-        while rest >= 0x80 {
-            out.push(0x80 | (rest & 0x7f) as u8);
-            rest >>= 7;
-        }
-        out.push(rest as u8);
-    }
+    integer(0, 7, bytes.len(), out);
     out.extend_from_slice(bytes);
+}
+
+/// An integer that begins in the lower `bits` of a byte, of which `upper` are the others (section 5.1).
+fn integer(upper: u8, bits: u32, value: usize, out: &mut Vec<u8>) {
+    let mask = (1_usize << bits) - 1;
+    if value < mask {
+        return out.push(upper | value as u8);
+    }
+    out.push(upper | mask as u8);
+    let mut rest = value - mask;
+    while rest >= 0x80 {
+        out.push(0x80 | (rest & 0x7f) as u8);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 #[cfg(test)]
@@ -548,6 +559,28 @@ mod tests {
         let found = decode(&mut decoder, &odd).unwrap();
         assert_eq!(found[0], "bad :status: 418");
         assert_eq!(found[1].len(), 3 + 300);
+    }
+
+    #[test]
+    fn a_client_that_remembers_less_is_told_so_first() {
+        for (sizes, told) in [
+            (&[4096, 1 << 16][..], &[][..]),
+            (&[1000, 4096], &[0x3f, 0xc9, 0x07]),
+            (&[1000, 104], &[0x3f, 73]),
+            (&[103], &[0x20]),
+            (&[0, 4096], &[0x20]),
+        ] {
+            let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+            sizes.iter().for_each(|&size| encoder.set_table_bytes(size));
+            for round in 0..3 {
+                let mut block = Vec::new();
+                encoder.status(200, &mut block);
+                encoder.field("content-type", b"application/grpc", &mut block);
+                let told = if round == 0 { told } else { &[] };
+                assert!(block.starts_with(&[told, &[0x88]].concat()), "{sizes:?}");
+                assert_eq!(decode(&mut decoder, &block).unwrap()[1], "content-type: application/grpc");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::frame::{self, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, Reason, WINDOW_MAX, flag, kind, setting};
 use super::request::{FIELDS_BYTES_MAX, Problem, RequestHead};
-use super::state::{Block, Event, Fatal, Known, STREAM_WINDOW, State, Stream};
+use super::state::{Block, CONNECTION_WINDOW, Event, Fatal, Known, STREAM_WINDOW, State, Stream, UNSENT_MAX};
 use crate::clock;
 
 /// A header block comes in so many frames at most: as many as the largest one needs, and some more.
@@ -17,6 +17,10 @@ const BLOCK_FRAMES_MAX: usize = FIELDS_BYTES_MAX / PAYLOAD_BYTES_MAX * 5 / 4;
 const KNOWN_BYTES_MAX: usize = 256;
 /// A body is handed over with its request as long as it is not larger than this, in bytes.
 const CALL_BYTES_MAX: usize = 64 << 10;
+/// The same as long as so many bytes of all bodies wait to be taken. Bodies that wait for their ends must leave room for these.
+const CROWDED_BYTES: i64 = CONNECTION_WINDOW as i64 / 4;
+
+const WINDOW_TOO_LARGE: Fatal = Fatal { reason: Reason::FlowControl, why: "a window of more than 2^31 - 1" };
 
 const fn protocol(why: &'static str) -> Fatal {
     Fatal { reason: Reason::Protocol, why }
@@ -92,7 +96,7 @@ impl State {
             kind::DATA => self.data(head, payload, events),
             kind::HEADERS => self.headers(head, payload, events),
             kind::CONTINUATION => self.continuation(head, payload, events),
-            kind::WINDOW_UPDATE => self.window_update(head, payload),
+            kind::WINDOW_UPDATE => self.window_update(head, payload, events),
             kind::RST_STREAM => self.client_resets(head, payload, events),
             kind::SETTINGS => self.settings(head, payload),
             kind::PING => self.pinged(head, payload),
@@ -236,6 +240,7 @@ impl State {
         let data = frame::without_padding(head.has(flag::PADDED), payload)
             .ok_or(protocol("more padding than frame"))?;
         let id = head.stream;
+        let untaken = i64::from(CONNECTION_WINDOW) - self.receive_window - i64::from(self.unannounced);
         let Some(stream) = self.streams.get_mut(&id) else {
             self.release(head.len);
             if self.ended_early.contains(&id) {
@@ -272,7 +277,7 @@ impl State {
             events.push(Event::Call { stream: id, head, body: Bytes::copy_from_slice(data) });
         } else {
             stream.body.extend_from_slice(data);
-            if stream.body.len() > CALL_BYTES_MAX
+            if (stream.body.len() > CALL_BYTES_MAX || untaken > CROWDED_BYTES && !ends)
                 && let Some(head) = stream.held.take()
             {
                 events.push(Event::Request { stream: id, head });
@@ -340,18 +345,30 @@ impl State {
             return Err(frame_size("a setting has six bytes"));
         }
         self.settled = true;
+        let mut first_window = self.first_window;
         for entry in payload.chunks_exact(6) {
             let name = u16::from_be_bytes([entry[0], entry[1]]);
             let value = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
             match name {
                 setting::HEADER_TABLE_SIZE => self.encoder.set_table_bytes(value),
                 setting::ENABLE_PUSH if value > 1 => return Err(protocol("pushing is on or off")),
-                setting::INITIAL_WINDOW_SIZE => self.set_first_window(value.into())?,
+                setting::INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_MAX => {
+                    return Err(WINDOW_TOO_LARGE);
+                }
+                setting::INITIAL_WINDOW_SIZE => first_window = value.into(),
                 setting::MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
                     return Err(protocol("no size of a frame"));
                 }
-                setting::MAX_FRAME_SIZE => self.frame_max = value as usize,
+                // Larger ones than may wait to be sent are of no use.
+                setting::MAX_FRAME_SIZE => self.frame_max = (value as usize).min(UNSENT_MAX),
                 _ => {}
+            }
+        }
+        // All streams are looked at for it: once a frame, and not for ever.
+        if first_window != self.first_window {
+            self.set_first_window(first_window)?;
+            if !self.streams.is_empty() {
+                self.waste()?;
             }
         }
         self.write(|out| frame::write(kind::SETTINGS, flag::ACK, 0, &[], out));
@@ -359,15 +376,11 @@ impl State {
     }
 
     fn set_first_window(&mut self, window: i64) -> Result<(), Fatal> {
-        const TOO_LARGE: Fatal = Fatal { reason: Reason::FlowControl, why: "a window of more than 2^31 - 1" };
-        if window > WINDOW_MAX {
-            return Err(TOO_LARGE);
-        }
         let difference = window - std::mem::replace(&mut self.first_window, window);
         for stream in self.streams.values_mut() {
             stream.send_window += difference;
             if stream.send_window > WINDOW_MAX {
-                return Err(TOO_LARGE);
+                return Err(WINDOW_TOO_LARGE);
             }
             if difference > 0
                 && let Some(writer) = stream.writer.take()
@@ -378,7 +391,7 @@ impl State {
         Ok(())
     }
 
-    fn window_update(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {
+    fn window_update(&mut self, head: Head, payload: &[u8], events: &mut Vec<Event>) -> Result<(), Fatal> {
         let Ok(increment) = <[u8; 4]>::try_from(payload) else {
             return Err(frame_size("WINDOW_UPDATE has four bytes"));
         };
@@ -388,9 +401,7 @@ impl State {
             self.send_window += increment;
             return match increment {
                 0 => Err(protocol("a window is opened by nothing")),
-                _ if self.send_window > WINDOW_MAX => {
-                    Err(Fatal { reason: Reason::FlowControl, why: "a window of more than 2^31 - 1" })
-                }
+                _ if self.send_window > WINDOW_MAX => Err(WINDOW_TOO_LARGE),
                 _ => {
                     self.serve_line();
                     Ok(())
@@ -412,8 +423,7 @@ impl State {
                 return Ok(());
             }
         };
-        self.reset(id, reason);
-        self.waste()
+        self.break_stream(id, reason, events)
     }
 
     fn pinged(&mut self, head: Head, payload: &[u8]) -> Result<(), Fatal> {

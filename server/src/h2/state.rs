@@ -346,6 +346,11 @@ impl State {
             self.ended_early.push_back(id);
         }
         stream.wake();
+        if stream.in_line && self.line.len() > 2 * self.streams.len() + 64 {
+            // Those that left are skipped when their turn comes, which may be never.
+            let streams = &self.streams;
+            self.line.retain(|id| streams.contains_key(id));
+        }
         if self.streams.is_empty() {
             // A connection that had many has one or two as a rule, or none.
             self.streams.shrink_to(16);

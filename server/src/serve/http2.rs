@@ -38,6 +38,8 @@ use crate::wait::Sink;
 
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 64 << 10;
+/// So many reads one after the other, then other connections have their turn.
+const READS_MAX: usize = 4;
 
 thread_local! {
     /// What is read, until it was looked at.
@@ -122,6 +124,7 @@ impl Http2 {
     }
 
     fn take_events(&mut self, events: Vec<Event>) {
+        let mut taken_back = false;
         for event in events {
             match event {
                 Event::Request { stream, head } => self.dispatch(stream, &head),
@@ -131,11 +134,15 @@ impl Http2 {
                         && let Some(pending) = calls.pending.remove(&stream)
                     {
                         calls.express.leave(&pending);
+                        taken_back = true;
                     }
                 }
             }
         }
         if let Some(calls) = &mut self.calls {
+            if taken_back {
+                calls.express.keep(|stream| calls.pending.contains_key(&stream));
+            }
             let sink: Arc<dyn Sink<Proposed>> = Arc::<Outcomes>::clone(&calls.outcomes);
             calls.express.start(&sink);
         }
@@ -295,7 +302,9 @@ impl Future for Http2 {
         if this.mind_the_time(context).is_ready() {
             return Poll::Ready(());
         }
+        let mut reads = 0;
         loop {
+            let wanted = this.link.here(|state| state.wants_input());
             let read = this.poll_read(context);
             this.finish_calls();
             // Behind the reading, which may have set the timer: one that was not polled wakes nobody.
@@ -312,8 +321,16 @@ impl Future for Http2 {
                 return Poll::Ready(());
             }
             match read {
-                Poll::Ready(true) => {}
+                Poll::Ready(true) => {
+                    reads += 1;
+                    if reads >= READS_MAX {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
                 Poll::Ready(false) => return Poll::Ready(()),
+                // Nothing was read because too much waited to be sent, and that is gone now: nobody else would wake the task.
+                Poll::Pending if !wanted && this.link.here(|state| state.wants_input()) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -13,6 +13,7 @@ use super::*;
 use client::*;
 
 mod client;
+mod limits;
 
 #[test]
 fn settings_come_first_and_are_acknowledged() {

@@ -18,7 +18,15 @@ use crate::h2::PREFACE;
 const PIECE_BYTES: usize = 64 << 10;
 
 fn serve(http: Router, keepalive: Duration) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
-    let (mut server, client) = duplex(1 << 16);
+    serve_through(1 << 16, http, keepalive)
+}
+
+fn serve_through(
+    pipe_bytes: usize,
+    http: Router,
+    keepalive: Duration,
+) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
+    let (mut server, client) = duplex(pipe_bytes);
     let connections =
         Connections { streams_max: 10, ping_min: Duration::ZERO, keepalive: (keepalive, keepalive) };
     let (stop, stopped) = watch::channel(false);
@@ -128,4 +136,21 @@ async fn a_client_that_answers_no_ping_is_left() {
     client.read_to_end(&mut got).await.unwrap();
     assert!(got.windows(9).any(|head| head == b"\0\0\x08\x06\0\0\0\0\0"), "a ping was sent");
     served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_took_nothing_for_a_while_is_heard_again() {
+    const SETTINGS: usize = 200_000;
+    let (mut client, _stop, _served) = serve_through(1 << 20, Router::new(), Duration::ZERO);
+    client.write_all(PREFACE).await.unwrap();
+    client.write_all(&b"\0\0\0\x04\0\0\0\0\0".repeat(SETTINGS)).await.unwrap();
+    // The server has filled the pipe, and has more to send than it lets wait.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let (mut got, mut buffer) = (0, vec![0; 2 << 20]);
+    while got < SETTINGS * 9 {
+        let read = tokio::time::timeout(Duration::from_secs(20), client.read(&mut buffer)).await;
+        got += read.expect("the server goes on reading").unwrap();
+    }
 }
