@@ -31,6 +31,7 @@ impl<S: Storage> Node<S> {
             || !core.read_states.is_empty()
             || !core.fetches.is_empty()
             || core.broadcast_due
+            || core.owes_notices()
             || core.reads.needs_round()
     }
 

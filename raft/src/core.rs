@@ -78,6 +78,10 @@ pub(crate) struct Core<S> {
     pub(crate) fetch_number: u64,
     /// Gathered pacing: appends are to be sent before the next Ready.
     pub(crate) broadcast_due: bool,
+    /// Gathered pacing: somebody may not have been told of the newest commit.
+    pub(crate) commit_due: bool,
+    /// The owner is about to propose more: commits ride with it.
+    pub(crate) expects_proposals: bool,
     /// Who shall lead.
     pub(crate) transferee: NodeId,
     /// Changes of members are taken only when applied has reached this: at most one is pending (thesis, §4.1).
@@ -126,6 +130,8 @@ impl<S: Storage> Core<S> {
             fetching_apply: false,
             fetch_number: 0,
             broadcast_due: false,
+            commit_due: false,
+            expects_proposals: false,
             transferee: NO_NODE,
             pending_change_index: 0,
             uncommitted_bytes: 0,
@@ -209,7 +215,7 @@ impl<S: Storage> Core<S> {
         self.config.apply == ApplyTiming::WithPersist
     }
 
-    /// Queues a message with the term it should carry.
+    /// Queues a message with the term it should carry. At the gathered pace one that says more takes the place of the last.
     pub(crate) fn send(&mut self, to: NodeId, body: Body) {
         let term = match body {
             Body::Propose { .. } | Body::ReadIndex { .. } => 0,
@@ -219,11 +225,17 @@ impl<S: Storage> Core<S> {
     }
 
     pub(crate) fn queue(&mut self, message: Message) {
-        trace!(self, Event::Sent { message: message.clone() });
-        if message.body.is_promise() {
-            self.promises.push(message);
-        } else {
-            self.outbox.push(message);
+        let gathers = self.gathers();
+        let queue = if message.body.is_promise() { &mut self.promises } else { &mut self.outbox };
+        if gathers
+            && let Some(last) = queue.last_mut()
+            && last.absorb(&message, self.config.max_append_bytes)
+        {
+            return;
+        }
+        queue.push(message);
+        if let Some(message) = queue.last().filter(|_| self.tracer.is_some()).cloned() {
+            self.emit(&Event::Sent { message });
         }
     }
 
@@ -248,7 +260,7 @@ impl<S: Storage> Core<S> {
         }
         self.pending_change_index = 0;
         self.uncommitted_bytes = 0;
-        self.broadcast_due = false;
+        (self.broadcast_due, self.commit_due) = (false, false);
         self.reads.reset();
     }
 
@@ -345,7 +357,7 @@ impl<S: Storage> Core<S> {
         if self.tracker.get(self.id).is_none_or(|own| own.is_learner) {
             if self.config.step_down_on_removal {
                 // The others shall hear of the commit that removes it.
-                self.flush()?;
+                self.flush_everything()?;
                 self.become_follower(self.term, NO_NODE);
             }
             return Ok(members);

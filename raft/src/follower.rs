@@ -3,7 +3,7 @@
 use crate::core::{Core, Halt, trace};
 use crate::error::{Fault, Refusal};
 use crate::membership::{ConfState, restore};
-use crate::message::{Body, Message, Rejection};
+use crate::message::{Body, Message, NO_ROUND, Rejection};
 use crate::planted::Bug;
 use crate::ready::ReadState;
 use crate::storage::Storage;
@@ -24,7 +24,9 @@ impl<S: Storage> Core<S> {
             Body::Heartbeat { commit, round } => {
                 self.heard_of(from);
                 self.log.commit_to(commit)?;
-                self.send(from, Body::HeartbeatAnswer { round });
+                if round != NO_ROUND {
+                    self.send(from, Body::HeartbeatAnswer { round });
+                }
                 Ok(())
             }
             Body::Snapshot { meta } => {

@@ -182,6 +182,9 @@ impl<S: Storage> Core<S> {
         if self.maybe_commit()? {
             self.release_postponed_reads()?;
             self.broadcast_append()?;
+        } else if self.gathers() {
+            // It may have been behind the commit that it now holds.
+            self.commit_due |= self.tracker.get(from).is_some_and(|peer| peer.is_owed(committed));
         } else if from != self.id
             && self.tracker.get(from).is_some_and(|peer| peer.can_bump_commit(committed))
         {

@@ -140,7 +140,7 @@ pub use bootstrap::bootstrap;
 pub use config::{ApplyTiming, Config, Pacing, ReadMode, RefusedChange};
 pub use error::{ChangeError, ConfigError, Fault, Refusal, StepError, StorageError};
 pub use membership::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, Transition};
-pub use message::{Body, Message, Rejection};
+pub use message::{Body, Message, NO_ROUND, Rejection};
 pub use node::Node;
 pub use progress::{Inflights, Progress, ProgressState, Tracker};
 pub use ready::{Apply, ApplyToken, Fetch, FetchToken, Persist, PersistToken, ReadState, Ready};

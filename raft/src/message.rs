@@ -1,6 +1,9 @@
 //! What members say to each other: one variant per call and answer, documented to the field.
 
-use crate::types::{Entry, EntryId, Index, NodeId, ReadId, SnapshotMeta, Term};
+use crate::types::{Entry, EntryId, Index, NodeId, ReadId, SnapshotMeta, Term, payload_bytes};
+
+/// The round of a heartbeat that only tells of the commit index and wants no answer.
+pub const NO_ROUND: u64 = 0;
 
 /// An envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +90,7 @@ pub enum Body {
         /// The leader's commit index, at most what it knows to match on the receiver.
         commit: Index,
         /// Numbers the broadcasts of a leader's life; an answer to it proves leadership at its sending.
+        /// [`NO_ROUND`]: only tells of `commit`, and is not answered.
         round: u64,
     },
     /// Follower to leader.
@@ -126,6 +130,39 @@ pub struct Rejection {
     pub hint: Index,
     /// The follower's term at `hint`; 0 when it does not know.
     pub log_term: Term,
+}
+
+/// So many proposals go together at most.
+const ABSORBED_MAX: usize = 128;
+
+impl Message {
+    /// Says what `next` says as well, if one message can: of two acknowledgements to one peer the later one is enough, and
+    /// proposals passed on to one leader go together, up to `bytes_max` of payload. False: they stay two.
+    pub(crate) fn absorb(&mut self, next: &Message, bytes_max: u64) -> bool {
+        if (self.from, self.to, self.term) != (next.from, next.to, next.term) {
+            return false;
+        }
+        match (&mut self.body, &next.body) {
+            (
+                Body::AppendAnswer { index, rejection: None },
+                Body::AppendAnswer { index: later, rejection: None },
+            ) => {
+                *index = (*index).max(*later);
+                true
+            }
+            (Body::Propose { entries }, Body::Propose { entries: more }) => {
+                let plain = !entries.iter().chain(more).any(Entry::is_conf_change);
+                let fits = entries.len() + more.len() <= ABSORBED_MAX
+                    && payload_bytes(entries) + payload_bytes(more) <= bytes_max;
+                if !plain || !fits {
+                    return false;
+                }
+                entries.extend_from_slice(more);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Body {

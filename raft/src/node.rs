@@ -98,6 +98,12 @@ impl<S: Storage> Node<S> {
         self.request(|core| core.propose_here(Payload::ConfChange(change)))
     }
 
+    /// Says whether the owner is about to propose more: while it is, followers hear of commits by the appends to come and not by
+    /// messages of their own. Whoever says yes must say no, or propose, soon. At the gathered pace only.
+    pub fn expect_proposals(&mut self, expected: bool) {
+        self.core.expects_proposals = expected;
+    }
+
     /// Takes a message from a peer.
     ///
     /// # Errors
@@ -202,7 +208,11 @@ impl<S: Storage> Node<S> {
     /// A promise that came true: to this member itself it counts now, to others it leaves with the next Ready.
     pub(crate) fn keep_promise(&mut self, promise: Message) -> Result<(), Fault> {
         if promise.to != self.core.id {
-            self.lanes.released.push(promise);
+            let gathers = self.core.gathers();
+            let last = self.lanes.released.last_mut().filter(|_| gathers);
+            if !last.is_some_and(|last| last.absorb(&promise, 0)) {
+                self.lanes.released.push(promise);
+            }
             return Ok(());
         }
         crate::tick::ignore_refusal(self.core.step(promise))

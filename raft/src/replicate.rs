@@ -3,7 +3,7 @@
 use crate::core::{Core, trace};
 use crate::error::{Fault, StorageError};
 use crate::log::{Slice, check_run};
-use crate::message::Body;
+use crate::message::{Body, NO_ROUND};
 use crate::planted::Bug;
 use crate::progress::ProgressState;
 use crate::ready::{Fetch, FetchPurpose, FetchToken};
@@ -26,20 +26,55 @@ impl<S: Storage> Core<S> {
         self.for_each_peer(|core, id| core.maybe_send_append(id, false).map(|_| ()))
     }
 
-    /// Gathered pacing: what became due since the last Ready.
+    /// Gathered pacing: what became due since the last Ready. Commits ride on appends; where there is nothing to append, and
+    /// nothing is about to be, a notice tells of them.
     pub(crate) fn flush(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.broadcast_due) && self.role == Role::Leader {
-            self.for_each_peer(|core, id| {
-                core.feed(id)?;
-                let committed = core.log.committed;
-                if core.tracker.get(id).is_some_and(|peer| peer.can_bump_commit(committed)) {
-                    core.maybe_send_append(id, true)?;
-                }
-                Ok(())
-            })?;
+            self.for_each_peer(Self::feed)?;
+            self.commit_due = true;
+        }
+        if self.owes_notices() {
+            self.commit_due = false;
+            self.notify_commit();
         }
         self.start_read_round();
         Ok(())
+    }
+
+    /// Peers may have to be told of a commit by a message of its own.
+    pub(crate) fn owes_notices(&self) -> bool {
+        self.commit_due && !self.expects_proposals
+    }
+
+    /// Tells whoever holds committed entries and was not told so yet. A heartbeat without a round wants no answer; it says
+    /// nothing that is not durable over there, so it may overtake appends.
+    fn notify_commit(&mut self) {
+        if self.role != Role::Leader {
+            return;
+        }
+        let committed = self.log.committed;
+        for at in 0..self.tracker.peers.len() {
+            let (id, progress) = &mut self.tracker.peers[at];
+            if *id == self.id || !progress.is_owed(committed) {
+                continue;
+            }
+            let (to, commit) = (*id, progress.match_index.min(committed));
+            progress.sent_commit(commit);
+            self.send(to, Body::Heartbeat { commit, round: NO_ROUND });
+        }
+    }
+
+    /// Sends everybody all there is, and the commit index to those who cannot hold all of it durably yet, too.
+    pub(crate) fn flush_everything(&mut self) -> Result<(), Fault> {
+        self.broadcast_due = false;
+        self.for_each_peer(|core, id| {
+            core.feed(id)?;
+            let committed = core.log.committed;
+            if core.tracker.get(id).is_some_and(|peer| peer.can_bump_commit(committed)) {
+                core.maybe_send_append(id, true)?;
+            }
+            Ok(())
+        })
     }
 
     fn for_each_peer(

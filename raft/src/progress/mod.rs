@@ -134,6 +134,11 @@ impl Progress {
         commit > self.sent_commit && self.sent_commit < self.next_index - 1
     }
 
+    /// It holds committed entries that it was not told of, by any message.
+    pub(crate) fn is_owed(&self, committed: Index) -> bool {
+        self.state == ProgressState::Replicate && self.match_index.min(committed) > self.sent_commit
+    }
+
     /// An acknowledgement of everything up to `index`. False when it is old news.
     pub fn accepted(&mut self, index: Index) -> bool {
         if index <= self.match_index {

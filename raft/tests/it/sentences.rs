@@ -63,7 +63,7 @@ sentences! {
             => ["crash_commit_is_learned_again" "commit_only_needs_no_sync" "crash_unsynced_entries_are_lost"] [];
         requests_reach_the_leader:
             "A follower passes requests of clients on to the leader, or says that there is none."
-            => ["propose_forwarded" "propose_forwarding_off" "propose_no_leader" "read_of_a_follower" "read_no_leader"] [];
+            => ["propose_forwarded" "propose_forwarded_together" "propose_forwarding_off" "propose_no_leader" "read_of_a_follower" "read_no_leader"] [];
     }
     elections "Elections (§5.2)" {
         a_leader_heard_of_is_followed:
@@ -109,7 +109,7 @@ sentences! {
             => ["replication_leader_repeats_until_heard" "replication_lost_append_recovers_by_heartbeat" "replication_unreachable_probes"] [];
         followers_learn_the_commit_index:
             "The commit index travels with appends and heartbeats."
-            => ["replication_follower_applies_in_order"] [];
+            => ["replication_follower_applies_in_order" "replication_commit_rides_with_what_is_expected" "replication_slow_follower_hears_of_its_commit"] [];
         an_append_must_match_before_it:
             "An append is refused unless the entry before it is there, with its term."
             => ["replication_backs_off_by_term"] [];

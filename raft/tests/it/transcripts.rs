@@ -78,6 +78,10 @@ impl World {
                 Ok(())
             }
             "propose" => self.node(id)?.propose(second().into()).map_err(text),
+            "expect" => {
+                self.node(id)?.expect_proposals(second() == "more");
+                Ok(())
+            }
             "change" => self.change(id, d),
             "transfer" => self.node(id)?.transfer_leader(number()?).map_err(text),
             "forget" => self.node(id)?.forget_leader().map_err(text),
