@@ -5,14 +5,15 @@
 //!               log ──► scan    ──► late watchers' queues ──┘
 //! ```
 //!
-//! A commit only appends to the window and calls `notify`; whoever calls [`Hub::step`] hands events on. Live watchers have all been served
+//! A commit only appends to the window and calls `notify`; whoever calls [`Hub::step`] hands events on. While there is no stream at all, a
+//! commit does neither: whoever opens the first one calls `notify`, and what it wants of the past is in the log. Live watchers have all been served
 //! up to one revision, `delivered`. A watcher that starts in the past, or whose queue was full, is served by a scan
 //! of the log that all such watchers share: it begins at the earliest revision wanted, each watcher joins when the scan
 //! comes to its own, and those still with it when it reaches `delivered` become live. Nothing is ever dropped: a watcher
 //! is a revision to go on from, and a short queue.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::event::Event;
@@ -38,6 +39,8 @@ pub(crate) struct Hub {
     /// Somebody else came while it was held: its holder looks again.
     missed: AtomicBool,
     pub(crate) notify: Mutex<Option<Wake>>,
+    /// Streams that are open. Without any, nobody needs to be woken.
+    pub(crate) streams: AtomicUsize,
 }
 
 impl fmt::Debug for Hub {
@@ -56,18 +59,27 @@ impl Hub {
             turn: Mutex::default(),
             missed: AtomicBool::new(false),
             notify: Mutex::default(),
+            streams: AtomicUsize::new(0),
         }
     }
 
     /// Takes the changes of a commit, before its root is published: whoever sees the root finds them here or in the log.
     pub(crate) fn append(&self, changes: Vec<Change>) {
-        lock(&self.window).append(changes);
+        if self.streams.load(Ordering::SeqCst) > 0 {
+            lock(&self.window).append(changes);
+        } else {
+            // All of it: what the window holds must have no gaps.
+            self.forget(i64::MAX);
+        }
     }
 
     /// Says that the root of `revision` is published.
     pub(crate) fn publish(&self, revision: i64) {
-        self.published.store(revision, Ordering::Release);
-        self.notify();
+        // Ordered with the count: who opens a stream that is not seen here sees this revision.
+        self.published.store(revision, Ordering::SeqCst);
+        if self.streams.load(Ordering::SeqCst) > 0 {
+            self.notify();
+        }
     }
 
     /// Asks for [`Hub::step`] to be called somewhere.
@@ -191,9 +203,14 @@ impl Hub {
         self.notify();
     }
 
+    #[cfg(test)]
+    pub(crate) fn window_bytes(&self) -> usize {
+        lock(&self.window).bytes()
+    }
+
     /// The newest published revision.
     pub(crate) fn published(&self) -> i64 {
-        self.published.load(Ordering::Acquire)
+        self.published.load(Ordering::SeqCst)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::event::Event;
 use super::groups::Inner;
@@ -79,11 +80,15 @@ pub struct WatchHub {
 impl WatchHub {
     /// Opens a stream. `wake` is called from within [`WatchHub::step`] whenever there is something new to take.
     pub fn stream(&self, wake: Wake) -> WatchStream {
-        let number = lock(&self.front.hub.inner).add_stream(wake);
+        let hub = &self.front.hub;
+        hub.streams.fetch_add(1, Ordering::SeqCst);
+        let number = lock(&hub.inner).add_stream(wake);
+        // What was published while nobody was here is history, once somebody has looked.
+        hub.notify();
         WatchStream { front: Arc::clone(&self.front), number }
     }
 
-    /// `notify` is called after each commit, and when a watcher is to be served from the log; it should see to it that
+    /// `notify` is called after each commit while there are streams, when one is opened, and when a watcher is to be served from the log; it should see to it that
     /// [`WatchHub::step`] is called somewhere until it says [`Progress::Idle`]. It must not block, nor call the hub.
     pub fn set_notify(&self, notify: Wake) {
         *lock(&self.front.hub.notify) = Some(notify);
@@ -213,6 +218,7 @@ impl Drop for WatchStream {
         }
         // Now no watcher names the stream any more.
         lock(&self.front.hub.inner).streams.release(self.number);
+        self.front.hub.streams.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ketch_wal::SimDisk;
@@ -47,6 +48,43 @@ fn now_is_behind_everything_that_can_be_read() {
     while hub.step(10).unwrap() == Progress::More {}
     let batch = stream.take(10).unwrap();
     assert_eq!(batch.events.iter().map(|event| event.revision()).collect::<Vec<_>>(), [store.revision()]);
+}
+
+/// Without streams a commit wakes nobody and keeps nothing for watchers; who opens one afterwards misses nothing.
+#[test]
+fn commits_do_nothing_for_watchers_that_are_not_there() {
+    let mut store = store(10, 64);
+    let hub = store.hub();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&woken);
+    hub.set_notify(Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
+    let put = |store: &mut Store, index| {
+        store.txn().put(b"k", b"v", 0).unwrap();
+        store.commit(Applied { index, term: 1 }).unwrap();
+        store.revision()
+    };
+    let seen = || woken.swap(0, Ordering::SeqCst);
+    let first = put(&mut store, 100);
+    assert_eq!((seen(), hub.front.hub.window_bytes()), (0, 0));
+    let stream = hub.stream(Arc::new(|| {}));
+    assert!(seen() > 0, "somebody has to look at what was published meanwhile");
+    let request = WatchRequest { start_revision: first, ..WatchRequest::new(KeyRange::all()) };
+    assert!(stream.watch(1, request) && stream.watch(2, WatchRequest::new(KeyRange::all())));
+    seen();
+    let second = put(&mut store, 101);
+    assert!(seen() > 0 && hub.front.hub.window_bytes() > 0);
+    while hub.step(10).unwrap() == Progress::More {}
+    let mut got = Vec::new();
+    while let Some(batch) = stream.take(10) {
+        got.extend(batch.events.iter().map(|event| (batch.watcher, event.revision())));
+    }
+    got.sort_unstable();
+    assert_eq!(got, [(1, first), (1, second), (2, second)]);
+    drop(stream);
+    put(&mut store, 102);
+    assert_eq!((seen(), hub.front.hub.window_bytes()), (0, 0));
 }
 
 /// However many watchers are behind, and wherever each of them starts: the log is read once.

@@ -101,7 +101,10 @@ fn whoever_must_go_on_is_called() {
         counter.fetch_add(1, Ordering::SeqCst);
     }));
     let calls = || called.swap(0, Ordering::SeqCst);
+    put(&mut store, "x", b"v");
+    assert_eq!(calls(), 0, "without a stream a commit needs nobody");
     let stream = hub.stream(Arc::new(|| {}));
+    assert_eq!(calls(), 1, "what was published meanwhile has to be passed over");
     stream.watch(1, from(0));
     assert_eq!(calls(), 0, "a watcher of the future needs nobody");
     stream.watch(2, from(2));
