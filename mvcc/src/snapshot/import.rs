@@ -259,6 +259,8 @@ impl Import {
             self.store.state.record(change);
             if self.store.state.batch.bytes() >= FLUSH_BYTES {
                 self.store.state.flush(&self.store.shared)?;
+                // Piece by piece: one large sync at the end would stand in front of everybody else's small ones.
+                self.store.shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
             }
         }
         Ok(())
