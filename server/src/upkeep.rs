@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ketch_mvcc::{Background, Progress};
+use tokio::time::Instant;
 
+use crate::clock;
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
+use crate::memory;
 use crate::quota::Reserve;
 
 /// How long the thread rests when there is nothing to do.
@@ -23,6 +26,9 @@ const LOG_BUDGET: usize = 1 << 20;
 /// what the raft log must keep for it stays bounded.
 const SYNC_ENTRIES: u64 = 10_000;
 
+/// Between two looks at memory that nobody uses.
+const MEMORY_EVERY: Duration = Duration::from_secs(2);
+
 /// The upkeep of one member.
 pub struct Upkeep {
     driver: Arc<Driver>,
@@ -33,6 +39,7 @@ pub struct Upkeep {
     keep: u64,
     purged: u64,
     reserve: Reserve,
+    memory_looked: Instant,
 }
 
 impl Upkeep {
@@ -40,7 +47,15 @@ impl Upkeep {
     #[must_use]
     pub fn new(driver: Arc<Driver>, purge_every: u64, keep: u64, reserve: Reserve) -> Upkeep {
         let background = driver.with_applier(|applier| applier.store().background());
-        Upkeep { driver, background, purge_every: purge_every.max(1), keep, purged: 0, reserve }
+        Upkeep {
+            driver,
+            background,
+            purge_every: purge_every.max(1),
+            keep,
+            purged: 0,
+            reserve,
+            memory_looked: clock::now(),
+        }
     }
 
     /// The upkeep thread's life, until `stop` is set.
@@ -76,6 +91,7 @@ impl Upkeep {
         self.driver.staging().tidy(shared.applied());
         self.give_free(durable.index);
         self.reserve.look(&shared);
+        self.mind_the_memory();
         let log = |error| format!("the raft log failed: {error}");
         self.driver.purge().map_err(log)?;
         let more_log = self.driver.wal().step(LOG_BUDGET).map_err(log)?;
@@ -83,6 +99,14 @@ impl Upkeep {
             || more_store == Progress::More
             || more_memory == Progress::More
             || more_log == ketch_wal::Progress::More)
+    }
+
+    fn mind_the_memory(&mut self) {
+        let now = clock::now();
+        if now - self.memory_looked >= MEMORY_EVERY {
+            self.memory_looked = now;
+            memory::give_back();
+        }
     }
 
     /// The raft log may forget what the store holds durably, less what followers may still ask for.

@@ -13,8 +13,9 @@ use ketch_raft::{
 };
 use ketch_wal::Position;
 
-/// How many bytes of entries stay in memory once they are applied.
-const CACHE_BYTES: usize = 4 << 20;
+/// How many bytes of entries stay in memory once they are applied: a follower that is behind by less than that needs no disk. What it
+/// needs beyond it is read back from the log, most of it from the system's memory.
+const CACHE_BYTES: usize = 1 << 20;
 /// While a view is pinned for peers, the log keeps at most so many bytes after it: a peer that takes longer begins
 /// again with a newer view.
 const PIN_HOLDS_BYTES: u64 = 4 << 30;
