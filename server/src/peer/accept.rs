@@ -12,6 +12,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use ketch_raft::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -40,7 +41,8 @@ pub(super) async fn open_lane(
         Err((status, why)) => refuse(status, why),
         Ok((peer, caller)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            tokio::spawn(serve(Arc::clone(&net), peer, caller, lane, upgrade));
+            let runtime = if lane == "bulk" { net.bulk.clone() } else { Handle::current() };
+            runtime.spawn(serve(Arc::clone(&net), peer, caller, lane, upgrade));
             let mut answer = Response::new(Body::empty());
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = answer.headers_mut();

@@ -9,7 +9,7 @@
 //!
 //! | file | does |
 //! | --- | --- |
-//! | `network.rs` | the peers of a member; the thread `ketch-peer` with an event loop of its own |
+//! | `network.rs` | the peers of a member; the threads `ketch-peer` and, for snapshots, `ketch-bulk`, each with an event loop of its own |
 //! | `table.rs`, `lane.rs`, `link.rs` | one peer; what waits for it, written by whoever brings it; the task that keeps a lane connected |
 //! | `accept.rs` | a lane from a peer, batches for raft |
 //! | `bulk/` | snapshots |

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use ketch_raft::{Body, Message, NodeId};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::clock::{self, Stopwatch};
 use crate::config::Url;
 use crate::consensus::shell::Outlet;
 use crate::metrics::Metrics;
+use crate::priority;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::staging::{Pinned, Staging};
 use crate::sync::lock;
@@ -66,8 +67,10 @@ pub struct Network {
     /// Members that were, and are no more.
     removed: Mutex<BTreeSet<NodeId>>,
     runtime: Handle,
+    /// Where snapshots are sent and received: they stand in no message's way.
+    pub(super) bulk: Handle,
     stop: watch::Sender<bool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -77,15 +80,17 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Starts the thread `ketch-peer`. Peers come with [`set_members`](Self::set_members).
+    /// Starts the threads `ketch-peer` and, for snapshots, `ketch-bulk`. Peers come with [`set_members`](Self::set_members).
     ///
     /// # Errors
     /// The system refuses a thread or what its event loop needs.
     pub fn start(options: NetworkOptions, inlet: Arc<dyn Inlet>) -> Result<Arc<Network>, String> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot start the peers' event loop: {error}"))?;
+        let event_loop = || Builder::new_current_thread();
+        let started = |built: std::io::Result<Runtime>| {
+            built.map_err(|error| format!("cannot start the peers' event loop: {error}"))
+        };
+        let runtime = started(event_loop().enable_all().build())?;
+        let bulk = started(event_loop().enable_all().on_thread_start(priority::give_way).build())?;
         let (reports, mut reported) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             identity: Identity {
@@ -103,8 +108,8 @@ impl Network {
             reports,
             started: Stopwatch::start(),
         });
-        let (stop, mut stopped) = watch::channel(false);
-        let handle = runtime.handle().clone();
+        let (stop, stopped) = watch::channel(false);
+        let (handle, bulk_handle) = (runtime.handle().clone(), bulk.handle().clone());
         handle.spawn(async move {
             while let Some(report) = reported.recv().await {
                 match report {
@@ -114,20 +119,22 @@ impl Network {
                 }
             }
         });
-        let thread = std::thread::Builder::new()
-            .name("ketch-peer".into())
-            .spawn(move || {
-                let _told = runtime.block_on(stopped.wait_for(|&stop| stop));
-                runtime.shutdown_background();
-            })
-            .map_err(|error| format!("cannot start the peers' thread: {error}"))?;
+        let bulk_stopped = stopped.clone();
+        let threads = vec![
+            spawn("ketch-peer", move || serve_until(runtime, stopped))?,
+            spawn("ketch-bulk", move || {
+                priority::give_way();
+                serve_until(bulk, bulk_stopped);
+            })?,
+        ];
         Ok(Arc::new(Network {
             inner,
             peers: RwLock::default(),
             removed: Mutex::default(),
             runtime: handle,
+            bulk: bulk_handle,
             stop,
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(threads),
         }))
     }
 
@@ -184,7 +191,7 @@ impl Network {
         };
         if peer.begin_snapshot() {
             let (net, peer) = (Arc::clone(&self.inner), Arc::clone(peer));
-            self.runtime.spawn(bulk::send(net, peer, message.clone(), pinned.clone()));
+            self.bulk.spawn(bulk::send(net, peer, message.clone(), pinned.clone()));
         }
     }
 
@@ -276,10 +283,20 @@ impl Network {
         let peers = std::mem::take(&mut *self.peers.write().unwrap_or_else(PoisonError::into_inner));
         peers.values().for_each(|peer| peer.end());
         self.stop.send_replace(true);
-        if let Some(thread) = lock(&self.thread).take() {
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
             let _ended = thread.join();
         }
     }
+}
+
+fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(life);
+    thread.map_err(|error| format!("cannot start the thread {name}: {error}"))
+}
+
+fn serve_until(runtime: Runtime, mut stopped: watch::Receiver<bool>) {
+    let _told = runtime.block_on(stopped.wait_for(|&stop| stop));
+    runtime.shutdown_background();
 }
 
 /// HTTP/2 streams that a caller of the plain paths may have open.

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | listeners, connections, requests | tokio, one task each | `Api` → `Proposer`, `ReadBarrier` → `Driver::submit` |
 //! | `ketch-drive` | its own thread | consensus → log → consensus → applier → waiters |
+//! | `ketch-peer`, `ketch-bulk` | a thread with an event loop each | peers: messages → `Driver::receive`; snapshots → `Staging` |
 //! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus; the log, while something long is applied |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
