@@ -33,7 +33,7 @@ fn campaign(seeds: std::ops::Range<u64>) -> Stats {
 
 #[test]
 fn clusters_keep_their_promises() {
-    let total = campaign(0..120);
+    let total = campaign(0..144);
     // Silence is not coverage.
     let Stats { crashes, kills, partitions, pauses, full_disks, stuck_disks, fail_stops, .. } = total;
     let Stats { snapshots_installed, members_added, members_removed, promotions, replacements, .. } = total;
@@ -50,7 +50,7 @@ fn clusters_keep_their_promises() {
 
 #[test]
 fn clusters_keep_their_promises_again() {
-    campaign(120..240);
+    campaign(144..264);
 }
 
 /// Of leaders who die while the others are well, at least 95 in 100 are followed within two election timeouts.
