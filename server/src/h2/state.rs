@@ -1,4 +1,4 @@
-//! One connection's state: its streams, windows and settings. Bytes go in ([`receive`](super::receive)), events and bytes come out;
+//! One connection's state: its streams, windows and settings. Bytes go in (`receive.rs`), events and bytes come out;
 //! no socket, no task. How much a client can make it hold is bounded by what is announced here.
 
 use std::collections::{HashMap, VecDeque};
