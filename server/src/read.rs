@@ -2,7 +2,7 @@
 //! when the read came.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
@@ -22,13 +22,26 @@ pub enum BarrierError {
 pub struct ReadBarrier {
     driver: Arc<Driver>,
     tickets: AtomicU64,
+    /// Somebody is about to hand in what is queued.
+    turn: AtomicBool,
+}
+
+/// The duty to hand in what was queued; a reader that gives up does so as well.
+struct Turn<'a>(&'a ReadBarrier);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Whoever comes from here on sees to itself.
+        self.0.turn.store(false, Ordering::Release);
+        self.0.driver.run();
+    }
 }
 
 impl ReadBarrier {
     /// The barrier of the member that `driver` drives.
     #[must_use]
     pub fn new(driver: Arc<Driver>) -> ReadBarrier {
-        ReadBarrier { driver, tickets: AtomicU64::new(0) }
+        ReadBarrier { driver, tickets: AtomicU64::new(0), turn: AtomicBool::new(false) }
     }
 
     /// Whether a read need not wait: see [`Shared::is_up_to_date`](crate::state::Shared::is_up_to_date).
@@ -50,7 +63,13 @@ impl ReadBarrier {
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let mut waiting = self.driver.reads().register(ticket);
-        self.driver.submit(Input::Read { ticket });
+        self.driver.queue(Input::Read { ticket });
+        if !self.turn.swap(true, Ordering::AcqRel) {
+            let turn = Turn(self);
+            // Those who are about to ask as well do so first: one question serves all.
+            tokio::task::yield_now().await;
+            drop(turn);
+        }
         match tokio::time::timeout_at(deadline, waiting.value()).await {
             Ok(Some(())) => Ok(()),
             Ok(None) => Err(BarrierError::Stopped),

@@ -214,9 +214,11 @@ impl PendingReads {
         self.fresh.push(ticket);
     }
 
-    /// Whether there is something to ask.
-    fn wants_to_ask(&self) -> bool {
-        self.repeat || !self.fresh.is_empty()
+    /// Whether there is something to ask at tick `now`. Readers that come while a request is on its way share the next one, which
+    /// leaves when the answer is there, or at the next tick if none comes.
+    fn wants_to_ask(&self, now: u64) -> bool {
+        let under_way = !self.asked.is_empty() && now <= self.asked_at;
+        self.repeat || (!self.fresh.is_empty() && !under_way)
     }
 
     /// The tickets that the answer to request `counter` serves; `None` if they are served already.
@@ -294,6 +296,11 @@ impl ConsensusCore {
         self.node.storage_mut().keep_in_memory(bytes);
     }
 
+    /// Says whether more proposals are at hand, which the next calls bring: see [`Node::expect_proposals`].
+    pub fn expect_proposals(&mut self, expected: bool) {
+        self.node.expect_proposals(expected);
+    }
+
     /// Takes all of `inputs`, in their order, then drains raft's Ready into `out`.
     ///
     /// # Errors
@@ -314,7 +321,7 @@ impl ConsensusCore {
             self.note_standing();
             self.mind_the_pin(out);
             let refused = self.reads.refused_at == Some(self.ticks);
-            let asks = self.standing.leader != 0 && self.reads.wants_to_ask() && !refused;
+            let asks = self.standing.leader != 0 && self.reads.wants_to_ask(self.ticks) && !refused;
             if !asks && !self.campaign_if_alone() && !self.propose_parked(out) {
                 return Ok(());
             }
@@ -400,7 +407,7 @@ impl ConsensusCore {
 
     /// One request covers every reader that came since the last one.
     fn ask_for_reads(&mut self) {
-        if self.standing.leader == 0 || !self.reads.wants_to_ask() {
+        if self.standing.leader == 0 || !self.reads.wants_to_ask(self.ticks) {
             return;
         }
         let reads = &mut self.reads;

@@ -7,17 +7,22 @@
 //!
 //! ```text
 //!             submit ──► inbox ──► consensus ──┬─► log queue ──► log ──────► inbox (Persisted)
+//!          proposals ──► gather ──┘            │
 //!                                              └─► apply queue ─► applier ─► inbox (Applied), waiters
 //! ```
 //!
 //! | thread | consensus | log | applier |
 //! | --- | --- | --- | --- |
 //! | a caller with the only request in flight, a proposal, while syncs are quick | one round | one round | one round |
-//! | a caller with a proposal among others, where one member decides alone | no: wakes the drive thread | no | no |
+//! | a caller with a proposal among others, on the leader | no: wakes the drive thread | no | no |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
 //! | ticker, peers' threads | one round | no | no |
 //! | fetch thread | one round | what a tick found waiting, while the applier is at something long | no |
+//!
+//! A leader's proposals gather while its log is at work, and go on together when it is done: so each sync, here and on the followers, and
+//! each message to them carries all that came during the last one. One that comes when the log is idle goes on at once. Nobody waits
+//! longer for that: what the leader's own disk has not taken in is not applied here, and so not answered.
 //!
 //! The rule that no work is forgotten: whoever lets go of a station looks at all queues afterwards, and wakes
 //! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
@@ -53,7 +58,7 @@ mod queue;
 mod tests;
 
 pub use peers::Outlet;
-use queue::{Queue, Sleeper, try_lock};
+use queue::{Gather, Queue, Sleeper, try_lock};
 
 /// Why a member stopped by itself.
 #[derive(Debug, Clone)]
@@ -79,6 +84,7 @@ pub(crate) const REMOVED: &str = "the member has been permanently removed from t
 /// The driver of one member: its three stations and those who wait for them.
 pub struct Driver {
     inbox: Queue<Input>,
+    gather: Gather,
     consensus: Mutex<Consensus>,
     log_queue: Queue<PersistJob>,
     fetch_queue: Queue<FetchJob>,
@@ -139,6 +145,7 @@ impl Driver {
         shared.set_cluster(applier.cluster().clone(), applier.alarms());
         Driver {
             inbox: Queue::default(),
+            gather: Gather::default(),
             consensus: Mutex::new(Consensus { core, outputs: Outputs::default() }),
             log_queue: Queue::default(),
             fetch_queue: Queue::default(),
@@ -215,13 +222,21 @@ impl Driver {
     /// The same with several inputs, of which no other than proposals may be among proposals.
     pub fn submit_all(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut proposes = false;
-        self.inbox
-            .extend(inputs.into_iter().inspect(|input| proposes = matches!(input, Input::Propose { .. })));
+        for input in inputs {
+            if let Input::Propose { .. } = input {
+                proposes = true;
+                self.gather.push(input);
+            } else {
+                self.inbox.push(input);
+            }
+        }
         let only = self.has_one_request();
-        // Where nobody else has to hear of them, many proposals are taken together: by the drive thread, which is at the
-        // disk meanwhile.
-        if proposes && !only && self.shared.leads_alone() {
-            return self.drive_thread.wake();
+        // A leader takes many proposals together: the drive thread does so, now or when it is done at the disk.
+        if proposes && !only && self.leads() {
+            if self.gather.is_due() {
+                self.drive_thread.wake();
+            }
+            return;
         }
         self.run_consensus();
         if proposes && only && self.sync_is_quick.load(Ordering::Relaxed) {
@@ -231,6 +246,17 @@ impl Driver {
                 self.run_applier();
             }
         }
+        self.wake_if_busy();
+    }
+
+    /// Queues `input` for the next call of [`run`](Self::run), or of whoever else hands in something.
+    pub fn queue(&self, input: Input) {
+        self.inbox.push(input);
+    }
+
+    /// Does what the calling thread may do about what is queued.
+    pub fn run(&self) {
+        self.run_consensus();
         self.wake_if_busy();
     }
 
@@ -323,8 +349,13 @@ impl Driver {
         }
     }
 
+    fn leads(&self) -> bool {
+        self.shared.standing().leader == self.shared.member_id
+    }
+
     fn idle(&self) -> bool {
         self.inbox.is_empty()
+            && !self.gather.is_due()
             && self.log_queue.is_empty()
             && self.apply_queue.is_empty()
             && !self.pin_wanted.load(Ordering::SeqCst)
@@ -342,12 +373,14 @@ impl Driver {
 
     /// One round of consensus, unless another thread is at it. Says whether anything was done.
     fn run_consensus(&self) -> bool {
-        if self.inbox.is_empty() || self.stopping.load(Ordering::SeqCst) {
+        if (self.inbox.is_empty() && !self.gather.is_due()) || self.stopping.load(Ordering::SeqCst) {
             return false;
         }
         let Some(mut consensus) = try_lock(&self.consensus) else { return false };
         let Consensus { core, outputs } = &mut *consensus;
         let mut inputs = self.inbox.take();
+        let more_to_come = self.gather.take_due(&mut inputs);
+        core.expect_proposals(more_to_come);
         let verdict = core.handle(&mut inputs, outputs);
         self.shared.set_standing(core.standing());
         // Queued while consensus is still locked: so the lanes keep their order.
@@ -360,6 +393,12 @@ impl Driver {
     }
 
     fn route(&self, outputs: &mut Outputs) {
+        if !self.leads() {
+            self.gather.release();
+        } else if outputs.persist.iter().any(|job| job.must_sync) {
+            // Before the log can see it: whoever is done with it ends the hold.
+            self.gather.hold();
+        }
         self.log_queue.append(&mut outputs.persist);
         self.apply_queue.append(&mut outputs.apply);
         if !outputs.fetch.is_empty() {
@@ -427,6 +466,9 @@ impl Driver {
         // Handed over in order: before the log can be taken by somebody else.
         let verdict = persisted.map(|done| self.inbox.extend(done.into_iter().map(Input::Persisted)));
         drop(log);
+        if self.log_queue.is_empty() {
+            self.gather.release();
+        }
         if must_sync {
             let took = watch.elapsed();
             self.sync_is_quick.store(took < QUICK_SYNC, Ordering::Relaxed);

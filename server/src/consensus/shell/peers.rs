@@ -34,7 +34,13 @@ impl Driver {
 
     /// Hands in what peers sent. Never waits for a disk.
     pub fn receive(&self, messages: Vec<Message>) {
-        self.inbox.extend(messages.into_iter().map(|message| Input::Message(Box::new(message))));
+        let leads = self.leads();
+        // Proposals that followers passed on gather with the leader's own.
+        let (passed_on, messages): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| leads && matches!(message.body, Body::Propose { .. }));
+        let input = |message| Input::Message(Box::new(message));
+        passed_on.into_iter().for_each(|message| self.gather.push(input(message)));
+        self.inbox.extend(messages.into_iter().map(input));
         self.run_consensus();
         self.wake_if_busy();
     }

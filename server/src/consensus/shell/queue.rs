@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 
+use ketch_raft::{Body, Entry};
+
+use super::Input;
 use crate::sync::lock;
 
 /// A queue that is emptied as a whole.
@@ -38,6 +41,73 @@ impl<T> Queue<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.0).is_empty()
+    }
+}
+
+/// So many bytes of proposals do not wait for the log: what follows them could no longer travel in the same message.
+const GATHERED_MAX: u64 = 1 << 20;
+
+/// Proposals, held back while the log is at work.
+#[derive(Debug, Default)]
+pub(super) struct Gather(Mutex<Gathered>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    inputs: Vec<Input>,
+    bytes: u64,
+    held: bool,
+}
+
+impl Gathered {
+    fn is_due(&self) -> bool {
+        !self.inputs.is_empty() && (!self.held || self.bytes >= GATHERED_MAX)
+    }
+}
+
+impl Gather {
+    pub(super) fn push(&self, proposal: Input) {
+        let bytes = match &proposal {
+            Input::Propose { command, .. } => command.len() as u64,
+            Input::Message(message) => match &message.body {
+                Body::Propose { entries } => entries.iter().map(Entry::payload_bytes).sum(),
+                _ => 0,
+            },
+            _ => 0,
+        };
+        let mut gathered = lock(&self.0);
+        gathered.bytes += bytes;
+        gathered.inputs.push(proposal);
+    }
+
+    /// Something is here that consensus may have now.
+    pub(super) fn is_due(&self) -> bool {
+        lock(&self.0).is_due()
+    }
+
+    /// Moves what is due to `inputs`. True when something stays behind.
+    pub(super) fn take_due(&self, inputs: &mut Vec<Input>) -> bool {
+        let mut gathered = lock(&self.0);
+        if gathered.is_due() {
+            gathered.bytes = 0;
+            inputs.append(&mut gathered.inputs);
+        }
+        !gathered.inputs.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).inputs.len()
+    }
+
+    /// The log is about to get something to sync. Called before it gets it, by whoever runs consensus.
+    pub(super) fn hold(&self) {
+        lock(&self.0).held = true;
+    }
+
+    /// The log has nothing to do. Called after each of its turns that leaves it so. A job that comes at the same time may run
+    /// without a hold, which costs only company; no hold stays without a job, since each is followed by one.
+    pub(super) fn release(&self) {
+        lock(&self.0).held = false;
     }
 }
 

@@ -295,3 +295,67 @@ fn a_leader_whose_disk_hangs_hands_leadership_over() {
     });
     assert_eq!((0..3).map(|at| cluster.keys(at)).collect::<Vec<_>>(), [4, 4, 4]);
 }
+
+/// While the log is at work proposals wait for each other, those of followers too; heartbeats and commits do not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_that_come_while_the_log_is_at_work_go_on_together() {
+    const PUTS: usize = 60;
+    let cluster = Arc::new(cluster());
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    cluster.put(leader, "first").await;
+    let driver = Arc::clone(&cluster.members[leader].driver);
+    cluster.until_applied(leader, driver.status().last_index).await;
+    let before = driver.status().last_index;
+    let ((held, is_held), (let_go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
+    let holder = std::thread::spawn({
+        let driver = Arc::clone(&driver);
+        move || {
+            let log = lock(&driver.log);
+            held.send(()).unwrap();
+            may_go.recv().unwrap_err();
+            drop(log);
+            driver.wake_if_busy();
+        }
+    });
+    is_held.recv().unwrap();
+    let mut puts = tokio::task::JoinSet::new();
+    for number in 0..PUTS {
+        let cluster = Arc::clone(&cluster);
+        let at = if number % 3 == 0 { (leader + 1) % 3 } else { leader };
+        puts.spawn(async move { cluster.put(at, &format!("gathered {number}")).await });
+    }
+    let seen = || driver.status().last_index - before + driver.gather.len() as u64;
+    while seen() < PUTS as u64 {
+        tokio::task::yield_now().await;
+    }
+    assert!(driver.gather.len() > 0 && driver.status().last_index > before);
+    assert!(!driver.gather.is_due(), "they wait for the log");
+    drop(let_go);
+    while let Some(done) = puts.join_next().await {
+        done.unwrap();
+    }
+    holder.join().unwrap();
+    assert_eq!(driver.status().last_index, before + PUTS as u64, "none is lost, none comes twice");
+    for at in 0..3 {
+        cluster.until_applied(at, before + PUTS as u64).await;
+        assert_eq!(cluster.keys(at), 1 + PUTS as u64);
+    }
+}
+
+#[test]
+fn large_proposals_do_not_wait_for_the_log() {
+    let gather = Gather::default();
+    let propose = |len: usize| Input::Propose { id: 1, command: vec![0; len].into() };
+    gather.hold();
+    gather.push(propose(1000));
+    let mut taken = Vec::new();
+    assert!(!gather.is_due() && gather.take_due(&mut taken) && taken.is_empty());
+    gather.push(propose(1 << 20));
+    assert!(gather.is_due() && !gather.take_due(&mut taken));
+    assert_eq!(taken.len(), 2);
+    gather.push(propose(1));
+    assert!(!gather.is_due());
+    gather.release();
+    assert!(gather.is_due() && !gather.take_due(&mut taken));
+    assert!(!gather.is_due());
+}
