@@ -94,9 +94,17 @@ impl Gather {
         !gathered.inputs.is_empty()
     }
 
+    /// How many proposals are here; a message from a follower may bring several.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        lock(&self.0).inputs.len()
+        let proposals = |input: &Input| match input {
+            Input::Message(message) => match &message.body {
+                Body::Propose { entries } => entries.len(),
+                _ => 0,
+            },
+            _ => 1,
+        };
+        lock(&self.0).inputs.iter().map(proposals).sum()
     }
 
     /// The log is about to get something to sync. Called before it gets it, by whoever runs consensus.

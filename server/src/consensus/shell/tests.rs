@@ -299,11 +299,11 @@ fn a_leader_whose_disk_hangs_hands_leadership_over() {
 /// While the log is at work proposals wait for each other, those of followers too; heartbeats and commits do not wait for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proposals_that_come_while_the_log_is_at_work_go_on_together() {
-    // A machine so busy that an election comes in between shows nothing.
+    // An election in between shows nothing, nor does a log that was just done with something when it was taken away.
     while !gathered_proposals_are_all_answered().await {}
 }
 
-/// False when leadership changed meanwhile.
+/// False when leadership changed meanwhile, or nothing had to wait.
 async fn gathered_proposals_are_all_answered() -> bool {
     const PUTS: usize = 60;
     let cluster = Arc::new(cluster());
@@ -336,9 +336,9 @@ async fn gathered_proposals_are_all_answered() -> bool {
         tokio::task::yield_now().await;
     }
     let (waiting, due, entries) = (driver.gather.len(), driver.gather.is_due(), driver.status().last_index);
-    if undisturbed() {
-        assert!(waiting > 0 && entries > before, "{waiting} wait, {entries} entries");
-        assert!(!due, "they wait for the log");
+    let waited = undisturbed() && waiting > 0;
+    if waited {
+        assert!(!due && entries > before, "{waiting} wait for the log, there are {entries} entries");
     }
     drop(let_go);
     while let Some(done) = puts.join_next().await {
@@ -350,7 +350,7 @@ async fn gathered_proposals_are_all_answered() -> bool {
         cluster.until_applied(at, last_index).await;
         assert_eq!(cluster.keys(at), 1 + PUTS as u64, "none is lost");
     }
-    if !undisturbed() {
+    if !undisturbed() || !waited {
         return false;
     }
     assert_eq!(last_index, before + PUTS as u64, "none comes twice");
