@@ -1,5 +1,7 @@
 //! Building a tree from entries in ascending order: full nodes, level by level.
 
+use std::mem;
+
 use super::edit::KEY_BYTES_MAX;
 use super::keys::SLOTS;
 use super::memory::Memory;
@@ -48,8 +50,9 @@ impl Builder {
         if !self.heads.is_empty() {
             self.finish_leaf();
         }
-        let mut memory = self.memory;
-        let (mut level, mut separators, mut height) = (self.leaves, self.separators, 0);
+        let mut memory = mem::take(&mut self.memory);
+        let (mut level, mut separators) = (mem::take(&mut self.leaves), mem::take(&mut self.separators));
+        let mut height = 0;
         while level.len() > 1 {
             let per_node = MEMBERS_MAX - 2;
             let nodes = level.chunks(per_node).zip(separators.chunks(per_node));
@@ -64,6 +67,16 @@ impl Builder {
         match level.pop() {
             Some(root) => Tree { nodes: Nodes { root, height }, memory, path: Vec::new() },
             None => Tree::default(),
+        }
+    }
+}
+
+/// One that became no tree, because what it was built from turned out to be damaged: marks count holders, the rest goes with the memory.
+impl Drop for Builder {
+    fn drop(&mut self) {
+        for leaf in self.leaves.drain(..) {
+            // SAFETY: nobody but this builder has ever had its leaves, each is let go of once, and the memory they lie in goes after this.
+            unsafe { leaf.drop_marks(0) };
         }
     }
 }

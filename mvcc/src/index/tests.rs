@@ -11,7 +11,7 @@ use ketch_wal::Position;
 use super::marks::Mark;
 use super::publish::Cell;
 use super::tree::Nodes;
-use super::{Builder, Entry, Frozen, Head, Tree};
+use super::{Builder, Entry, Frozen, Head, Marks, Tree};
 use crate::revision::Revision;
 use crate::types::KeyRange;
 
@@ -256,4 +256,125 @@ fn nothing_old_is_kept_when_nobody_reads() {
     assert_eq!(Arc::strong_count(&second), 2);
     cell.tidy();
     assert_eq!((Arc::strong_count(&second), *cell.get()), (1, 3));
+}
+
+/// Places, marks and counts stay with their keys, however long these are, through everything that moves entries between leaves; in
+/// the tree and in everything frozen from it.
+#[test]
+fn places_stay_with_their_keys_of_all_lengths() {
+    type Plain = BTreeMap<Vec<u8>, (Head, Position, Option<i64>)>;
+    fn assert_all(tree: &Nodes, plain: &Plain) {
+        assert_eq!(tree.count().entries, plain.len() as u64);
+        assert_eq!(tree.count().live, plain.values().filter(|(head, ..)| head.is_live()).count() as u64);
+        let marked = |entry: &Entry<'_>| entry.marks.map(|marks| marks.above(0)[0].main);
+        let found = tree
+            .iter_from(b"")
+            .map(|(key, entry)| (key, (entry.head, entry.place().unwrap_or_default(), marked(&entry))));
+        assert!(found.eq(plain.iter().map(|(key, known)| (&key[..], *known))));
+        let (all, mut runs) = (KeyRange::all(), Vec::new());
+        let mut iter = tree.iter(&all);
+        while let Some(run) = iter.next_run() {
+            runs.extend((0..run.len()).filter_map(|i| run.live_place(i)).map(Option::unwrap_or_default));
+        }
+        assert!(plain.values().filter(|(head, ..)| head.is_live()).map(|known| known.1).eq(runs));
+    }
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let key = |random: &mut Random| {
+            let n = random.below(1500) as u32;
+            let mut key = format!("/{}/", ["a", "registry/pods", ""][n as usize % 3]).into_bytes();
+            match n % 40 {
+                // Longer than pieces of blocks, than what a leaf should have, and than 16 bits can say.
+                0 => key.resize(key.len() + 66_000, b'x'),
+                1 => key.resize(key.len() + 9_000, b'x'),
+                2 => key.resize(key.len() + 4_000, b'x'),
+                3 => key.resize(key.len() + n as usize % 50, 0),
+                _ => {}
+            }
+            if seed % 2 == 0 {
+                key.extend(n.to_be_bytes());
+            } else {
+                key.extend(n.to_string().into_bytes());
+            }
+            key
+        };
+        let (mut tree, mut plain) = (Tree::default(), Plain::new());
+        let mut frozen: Vec<(Frozen, Plain)> = Vec::new();
+        for step in 1..9000i64 {
+            let key = key(&mut random);
+            if random.below(10) < if step % 4500 < 3000 { 1 } else { 8 } {
+                assert_eq!(tree.remove(&key), plain.remove(&key).is_some());
+            } else {
+                let (new, place) = (head(step, random.below(4) > 0), Position::from_u64(8 * step as u64));
+                let mark = (random.below(9) == 0).then_some(step);
+                tree.upsert(&key, place, |_| {
+                    (new, mark.map(|step| Mark::push(None, Revision::new(step, 0))))
+                });
+                let before = plain.get(&key).and_then(|known| known.2);
+                plain.insert(key, (new, place, mark.or(before)));
+            }
+            if step % 150 == 0 {
+                frozen.push((tree.freeze(), plain.clone()));
+                if frozen.len() > 4 {
+                    // Those that were frozen are as they were, after much was changed.
+                    let (tree, plain) = frozen.swap_remove(random.below(4) as usize);
+                    assert_all(&tree, &plain);
+                }
+                tree.settle(random.below(3000) as usize);
+            }
+            if step % 1000 == 0 {
+                assert_all(&tree, &plain);
+            }
+        }
+        drop(tree);
+        frozen.iter().for_each(|(tree, plain)| assert_all(tree, plain));
+    }
+}
+
+/// Marks are the one thing in the tree's memory that counts holders: all are let go of, whoever goes last.
+#[test]
+fn marks_are_let_go_of_with_their_tree() {
+    let marks: Vec<Marks> = (0..400).map(|i| Mark::push(None, Revision::new(i + 1, 0))).collect();
+    let holders = || marks.iter().map(|mark| Arc::strong_count(mark) - 1).sum::<usize>();
+    let keys = || (0u32..).map(u32::to_be_bytes);
+    // What it was built from was damaged.
+    let mut builder = Builder::default();
+    for (key, mark) in keys().zip(&marks) {
+        builder.push(&key, head(1, true), Some(Arc::clone(mark)));
+    }
+    drop(builder);
+    assert_eq!(holders(), 0);
+    for (seed, tree_last) in [(1, true), (2, false), (3, true), (4, false)] {
+        let mut builder = Builder::default();
+        for (key, mark) in keys().zip(&marks[..200]) {
+            builder.push(&key, head(1, true), Some(Arc::clone(mark)));
+        }
+        let (mut tree, mut random, mut frozen) = (builder.finish(), Random(seed), Vec::new());
+        for step in 0..2000 {
+            let key = (random.below(600) as u32).to_be_bytes();
+            if random.below(3) == 0 {
+                tree.remove(&key);
+            } else {
+                let mark = Arc::clone(&marks[random.below(400) as usize]);
+                tree.upsert(&key, Position::START, |_| (head(step + 1, true), Some(mark)));
+            }
+            if step % 50 == 0 {
+                frozen.push(tree.freeze());
+                if frozen.len() > 4 {
+                    frozen.swap_remove(random.below(4) as usize);
+                }
+                tree.settle(random.below(200) as usize);
+            }
+        }
+        assert!(holders() > 100);
+        let read = move || frozen.iter().map(|tree| tree.iter_from(b"").count()).sum::<usize>();
+        if tree_last {
+            assert!(std::thread::spawn(read).join().unwrap() > 0);
+            drop(tree);
+        } else {
+            drop(tree);
+            assert!(std::thread::spawn(read).join().unwrap() > 0);
+        }
+        assert_eq!(holders(), 0);
+    }
 }
