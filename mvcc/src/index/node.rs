@@ -31,11 +31,14 @@ pub(crate) struct Head {
     pub(crate) since_mark: u8,
     /// Where the present life began; 0 in a tombstone.
     pub(crate) create_revision: i64,
-    /// Puts of the present life; 0 in a tombstone. Below 2^55.
+    /// Puts of the present life; 0 in a tombstone. At most [`Head::VERSION_MAX`].
     pub(crate) version: i64,
 }
 
 impl Head {
+    /// What a leaf has room for, 2^55 - 1. Counting puts never comes near it; what comes from elsewhere is held against it.
+    pub(crate) const VERSION_MAX: i64 = i64::MAX >> 8;
+
     /// Whether the key exists; otherwise its newest version is a tombstone.
     pub(crate) fn is_live(&self) -> bool {
         self.version > 0

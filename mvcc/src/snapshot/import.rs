@@ -15,6 +15,7 @@ use crate::checkpoint::format::take_table_entry;
 use crate::encoding::{self, take_bytes, take_varint};
 use crate::error::{Fault, OpenError};
 use crate::hash;
+use crate::index::Head;
 use crate::log::record::{CREATE, Change, DELETE, UPDATE, u64_at};
 use crate::options::Options;
 use crate::revision::Revision;
@@ -277,6 +278,9 @@ fn decode_changes(mut body: &[u8], mut last: Revision, newest: i64) -> Option<Ve
         if revision <= last || main > newest || fields.mod_revision != main || fields.key.is_empty() {
             return None;
         }
+        if !(0..=Head::VERSION_MAX).contains(&fields.version) {
+            return None;
+        }
         last = revision;
         changes.push((revision, Bytes::copy_from_slice(wire)));
     }
@@ -307,5 +311,31 @@ impl crate::store::State {
             UPDATE
         };
         Change { revision, kind, previous, wire }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::{Fields, put_prefixed, put_varint};
+    use crate::types::KeyValue;
+
+    #[test]
+    fn versions_that_the_index_cannot_hold_are_refused() {
+        let decode = |version: i64| {
+            let fields =
+                Fields { key: b"k", create_revision: 2, mod_revision: 9, version, ..Fields::default() };
+            let mut body = Vec::new();
+            put_varint(9, &mut body);
+            put_varint(0, &mut body);
+            put_prefixed(KeyValue::encode(&fields).as_wire(), &mut body);
+            decode_changes(&body, Revision::NONE, 9).map(|changes| changes.len())
+        };
+        for good in [0, 1, Head::VERSION_MAX] {
+            assert_eq!(decode(good), Some(1), "{good}");
+        }
+        for bad in [-1, i64::MIN, Head::VERSION_MAX + 1, i64::MAX] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
     }
 }
