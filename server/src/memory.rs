@@ -57,21 +57,3 @@ fn used_bytes() -> Option<u64> {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim() {}
-
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_free_in_the_middle_goes_and_what_is_used_stays() {
-        // Pieces of three pages; every fourth stays, so that hardly anything that is free lies at an end.
-        let fill = |n: usize| vec![n as u8; 12_000];
-        let mut pieces: Vec<(usize, Vec<u8>)> = (0..8000).map(|n| (n, fill(n))).collect();
-        let full = anonymous_bytes().unwrap();
-        pieces.retain(|(n, _)| n % 4 == 0);
-        give_back();
-        let left = anonymous_bytes().unwrap();
-        assert!(full > left + (48 << 20), "{full} bytes were resident, {left} are");
-        assert!(pieces.iter().all(|(n, piece)| *piece == fill(*n)));
-    }
-}
