@@ -3,9 +3,10 @@
 use std::mem;
 
 use super::edit::KEY_BYTES_MAX;
+use super::entry::{Head, Marks};
 use super::keys::SLOTS;
 use super::memory::Memory;
-use super::node::{Child, Head, MEMBERS_MAX, Marks};
+use super::node::{Child, MEMBERS_MAX};
 use super::tree::{Nodes, Tree};
 
 /// A little room is left: the first insertions need not split.

@@ -5,8 +5,9 @@
 
 use ketch_wal::Position;
 
+use super::entry::{Entry, Head, Marks};
 use super::keys::SLOTS;
-use super::node::{Child, Entry, Head, MEMBERS_MAX, Marks};
+use super::node::{Child, MEMBERS_MAX};
 use super::tree::Tree;
 
 /// A node with more key bytes than this is split even when it has room, so that long keys do not make copies slow.

@@ -2,8 +2,9 @@
 
 use ketch_wal::Position;
 
+use super::entry::Entry;
 use super::keys::Keys;
-use super::node::{Child, Entry, Leaf};
+use super::node::{Child, Leaf};
 use super::tree::Nodes;
 
 /// A leaf and its keys.

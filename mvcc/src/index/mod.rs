@@ -3,13 +3,14 @@
 //! | file | lives there |
 //! | --- | --- |
 //! | `tree`, `edit`, `iter`, `build` | the ordered, counted, copy-on-write tree: reading and freezing, changing, walking, building |
-//! | `node`, `keys` | a node and its packed keys |
+//! | `node`, `keys`, `entry` | a node, its packed keys, and what it says of one |
 //! | `memory`, `pool`, `life`, `released` | the memory of a tree and all that was frozen from it: pieces, and when they may be used again |
 //! | `marks` | milestones in a key's history |
 //! | `publish` | the cell readers take the root from |
 
 mod build;
 mod edit;
+mod entry;
 mod iter;
 mod keys;
 mod life;
@@ -26,6 +27,6 @@ mod tree;
 mod tests;
 
 pub(crate) use build::Builder;
+pub(crate) use entry::{Entry, Head, Marks};
 pub(crate) use iter::{Iter, Run};
-pub(crate) use node::{Entry, Head, Marks};
 pub(crate) use tree::{Frozen, Tree};

@@ -8,9 +8,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::entry::Entry;
 use super::iter::{Iter, IterBack};
 use super::memory::{Arena, Memory};
-use super::node::{Child, Count, Entry, Leaf};
+use super::node::{Child, Count, Leaf};
 use crate::types::KeyRange;
 
 /// Nodes that can be read: of a tree that nobody changes as long as they are borrowed.
