@@ -359,6 +359,53 @@ mod tests {
         assert_eq!(known_places(&store), 40);
     }
 
+    /// A view of uncommitted changes keeps places as puts have foreseen them, whatever the commit corrects in the tree: it must not read
+    /// what lies there instead, before the commit or after, nor leave wrong places to others.
+    #[test]
+    fn views_of_uncommitted_changes_never_read_what_lies_at_foreseen_places() {
+        LOG_SEGMENT_BYTES.set(64 << 10);
+        let disk = SimDisk::new(5);
+        let options = Options { segment_bytes: 16 << 10, ..Options::default() };
+        let mut store = Store::open(disk, Path::new("/s"), options).unwrap();
+        let key = |i: u32| format!("k{i:02}").into_bytes();
+        let value = |round: u32, i: u32| {
+            [&(round * 100 + i).to_be_bytes()[..], &vec![b'v'; 61 * i as usize]].concat()
+        };
+        // Of each view, which keys the round before had left.
+        let check = |view: &crate::View, round: u32, upto: u32| {
+            for i in 0..40 {
+                let expected =
+                    (i < upto || round > 0).then(|| value(if i < upto { round } else { round - 1 }, i));
+                let found = view.get(&key(i)).unwrap().map(|kv| kv.value().to_vec());
+                assert_eq!(found, expected, "key {i} of round {round}, put up to {upto}");
+            }
+            let all = view.range(&Query::new(KeyRange::all())).unwrap();
+            let first = all.kvs.iter().map(|kv| u32::from_be_bytes(kv.value()[..4].try_into().unwrap()));
+            let upto = if round == 0 { upto.min(40) } else { 40 };
+            assert!(first.map(|n| n % 100).eq(0..upto));
+        };
+        let mut views = Vec::new();
+        for round in 0..12u32 {
+            for i in 0..40 {
+                store.txn().put(&key(i), &value(round, i), 0).unwrap();
+                if (i + round) % 13 == 0 {
+                    let view = store.view_uncommitted();
+                    check(&view, round, i + 1);
+                    views.push((view, round, i + 1));
+                }
+                // The segment is closed with half of a batch foreseen in it.
+                if i == 20 && round % 3 == 1 {
+                    store.shared.log.seal().unwrap();
+                }
+            }
+            commit(&mut store);
+            views.iter().for_each(|(view, round, upto)| check(view, *round, *upto));
+            check(&store.reader().view(), round, 40);
+            assert_eq!(known_places(&store), 40);
+        }
+        assert!(store.shared.log.wal.segments().len() > 5, "the log went on to other segments");
+    }
+
     /// A segment that the log ended by itself has no footer; those after it are rewritten under greater numbers and stand, in
     /// the log's order, before the segment a checkpoint ends in.
     #[test]
