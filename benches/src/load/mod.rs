@@ -7,6 +7,8 @@
 //! that cannot be sent when it is due, because every client still waits, counts from the moment it was due,
 //! so a stall of the server shows in the latency of everything it delayed.
 
+mod connection;
+mod drive;
 mod plan;
 mod report;
 mod request;

@@ -32,6 +32,15 @@ impl Operation {
     pub fn name(self) -> &'static str {
         Operation::ALL.iter().find(|(_, operation)| *operation == self).map_or("", |(name, _)| name)
     }
+
+    /// The method of the service `KV` that does it.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Operation::Put => "/etcdserverpb.KV/Put",
+            Operation::Txn => "/etcdserverpb.KV/Txn",
+            Operation::Get | Operation::Range | Operation::Count => "/etcdserverpb.KV/Range",
+        }
+    }
 }
 
 impl FromStr for Operation {

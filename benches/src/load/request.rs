@@ -1,12 +1,11 @@
-//! Requests of a plan, and sending one.
+//! Requests of a plan, encoded.
 
+use bytes::{BufMut as _, Bytes};
 use ketch_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::request_op::Request as Op;
 use ketch_proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use ketch_proto::prost::Message;
 use ketch_proto::range_end::prefix_end;
-use ketch_proto::tonic::Status;
-use ketch_proto::tonic::transport::Channel;
 
 use super::plan::{Operation, Plan};
 
@@ -15,7 +14,7 @@ use super::plan::{Operation, Plan};
 pub(super) struct Requests<'a> {
     plan: &'a Plan,
     random: u64,
-    value: Vec<u8>,
+    value: Bytes,
     prefix_end: Vec<u8>,
 }
 
@@ -28,14 +27,12 @@ impl<'a> Requests<'a> {
         Requests { plan, random, value, prefix_end: prefix_end(plan.prefix.as_bytes()) }
     }
 
-    /// Sends the request with the given number and waits for its answer.
-    pub(super) async fn send(&mut self, client: &mut KvClient<Channel>, number: u64) -> Result<(), Status> {
+    /// Appends the request with the given number as gRPC carries it: five bytes, then the message.
+    pub(super) fn encode(&mut self, number: u64, out: &mut Vec<u8>) {
         match self.plan.operation {
-            Operation::Put => client.put(self.put(number)).await.map(drop),
-            Operation::Txn => client.txn(self.txn(number)).await.map(drop),
-            Operation::Get | Operation::Range | Operation::Count => {
-                client.range(self.range(number)).await.map(drop)
-            }
+            Operation::Put => framed(&self.put(number), out),
+            Operation::Txn => framed(&self.txn(number), out),
+            Operation::Get | Operation::Range | Operation::Count => framed(&self.range(number), out),
         }
     }
 
@@ -48,7 +45,7 @@ impl<'a> Requests<'a> {
 
     fn put(&mut self, number: u64) -> PutRequest {
         let key = self.key(number);
-        PutRequest { key: key.into(), value: self.value.clone().into(), ..Default::default() }
+        PutRequest { key: key.into(), value: self.value.clone(), ..Default::default() }
     }
 
     fn txn(&mut self, number: u64) -> TxnRequest {
@@ -81,6 +78,12 @@ impl<'a> Requests<'a> {
         }
         request
     }
+}
+
+fn framed(message: &impl Message, out: &mut Vec<u8>) {
+    out.put_u8(0);
+    out.put_u32(message.encoded_len() as u32);
+    message.encode(out).expect("a vector grows");
 }
 
 /// SplitMix64.

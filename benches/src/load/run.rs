@@ -6,20 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ketch_proto::etcdserverpb::kv_client::KvClient;
-use ketch_proto::tonic::transport::{Channel, Endpoint};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::drive::Driver;
 use super::plan::{Length, Plan};
 use super::report::Report;
-use super::request::Requests;
 
-/// HTTP/2 flow-control windows wide enough never to be what is measured.
-const WINDOW_BYTES: u32 = 16 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the clients share: the next request's number and the schedule.
 #[derive(Debug)]
-struct Schedule {
+pub(super) struct Schedule {
     next: AtomicU64,
     length: Length,
     start: Instant,
@@ -27,7 +25,7 @@ struct Schedule {
     stop: Arc<AtomicBool>,
 }
 
-/// What one client saw.
+/// What the clients of one connection saw.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     /// One per answered request, in units of [`SAMPLE_NS`].
@@ -43,7 +41,8 @@ pub(super) const SAMPLE_NS: u64 = 100;
 ///
 /// # Errors
 ///
-/// A connection cannot be made. Failed requests are no errors here: the report counts them.
+/// A connection cannot be made. Failed requests are no errors here: the report counts them. A connection that breaks fails its
+/// requests under way and is made again.
 ///
 /// # Cancel safety
 ///
@@ -63,7 +62,13 @@ pub async fn run(plan: &Plan) -> io::Result<Report> {
 /// As [`run`].
 pub async fn run_until(plan: &Plan, stop: Arc<AtomicBool>) -> io::Result<Report> {
     let plan = Arc::new(plan.clone());
-    let channels = connect(&plan).await?;
+    // No more than there are clients: a connection without one would do nothing.
+    let connections = plan.connections.clamp(1, plan.clients.max(1));
+    let mut sockets = Vec::with_capacity(connections);
+    for number in 0..connections {
+        let address = plan.address(number)?;
+        sockets.push((connect(&address).await?, address));
+    }
     let schedule = Arc::new(Schedule {
         next: AtomicU64::new(0),
         length: plan.length,
@@ -71,58 +76,58 @@ pub async fn run_until(plan: &Plan, stop: Arc<AtomicBool>) -> io::Result<Report>
         interval: plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate.max(0.001))),
         stop,
     });
-    let mut clients = JoinSet::new();
-    for number in 0..plan.clients {
-        let channel = channels[number % channels.len()].clone();
-        clients.spawn(client(plan.clone(), schedule.clone(), channel, number));
+    let mut drivers = JoinSet::new();
+    for (number, (socket, address)) in sockets.into_iter().enumerate() {
+        let (plan, schedule) = (plan.clone(), schedule.clone());
+        drivers.spawn(async move {
+            let clients = (number..plan.clients).step_by(connections);
+            Driver::new(&plan, &schedule, address, clients).run(socket).await
+        });
     }
-    let mut samples = Vec::with_capacity(plan.clients);
-    while let Some(done) = clients.join_next().await {
+    let mut samples = Vec::with_capacity(connections);
+    while let Some(done) = drivers.join_next().await {
         samples.push(done.map_err(io::Error::other)?);
     }
     Ok(Report::new(&plan, schedule.start.elapsed(), &samples))
 }
 
-async fn connect(plan: &Plan) -> io::Result<Vec<Channel>> {
-    let mut channels = Vec::with_capacity(plan.connections);
-    for number in 0..plan.connections.max(1) {
-        let url = plan.endpoints.get(number % plan.endpoints.len().max(1));
+impl Plan {
+    /// Host and port that connection `number` goes to.
+    fn address(&self, number: usize) -> io::Result<String> {
+        let url = self.endpoints.get(number % self.endpoints.len().max(1));
         let url = url.ok_or_else(|| io::Error::other("no endpoint given"))?;
-        let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
-        let problem = |error| io::Error::other(format!("{url}: {error}"));
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(io::Error::other)?
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .connect_timeout(Duration::from_secs(10));
-        channels.push(endpoint.connect().await.map_err(problem)?);
+        let address = match url.split_once("://") {
+            Some(("http", address)) => address,
+            Some(_) => return Err(io::Error::other(format!("{url}: only http:// is spoken"))),
+            None => url,
+        };
+        Ok(address.trim_end_matches('/').to_owned())
     }
-    Ok(channels)
 }
 
-async fn client(plan: Arc<Plan>, schedule: Arc<Schedule>, channel: Channel, number: usize) -> Samples {
-    let mut stub = KvClient::new(channel).max_decoding_message_size(usize::MAX);
-    let mut requests = Requests::new(&plan, number);
-    let mut samples = Samples::default();
-    while let Some(ticket) = schedule.draw() {
-        let since = schedule.await_turn(ticket).await;
-        match requests.send(&mut stub, ticket).await {
-            Ok(()) => {
-                let units = since.elapsed().as_nanos() / u128::from(SAMPLE_NS);
-                samples.latencies.push(u32::try_from(units).unwrap_or(u32::MAX));
-            }
-            Err(status) => {
-                let text = format!("{:?}: {}", status.code(), status.message());
-                *samples.errors.entry(text).or_default() += 1;
-            }
-        }
+pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
+    let problem = |error: &dyn std::fmt::Display| io::Error::other(format!("{address}: {error}"));
+    let socket = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let socket = socket.map_err(|late| problem(&late))?.map_err(|error| problem(&error))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+impl Samples {
+    pub(super) fn succeeded(&mut self, time: Duration) {
+        let units = time.as_nanos() / u128::from(SAMPLE_NS);
+        self.latencies.push(u32::try_from(units).unwrap_or(u32::MAX));
     }
-    samples
+
+    pub(super) fn failed(&mut self, status: &ketch_proto::tonic::Status) {
+        let text = format!("{:?}: {}", status.code(), status.message());
+        *self.errors.entry(text).or_default() += 1;
+    }
 }
 
 impl Schedule {
     /// The next request's number, unless it is time to stop.
-    fn draw(&self) -> Option<u64> {
+    pub(super) fn draw(&self) -> Option<u64> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
@@ -137,19 +142,8 @@ impl Schedule {
         go_on.then_some(ticket)
     }
 
-    /// Waits until the request is due and returns the moment its latency counts from. When the request is
-    /// late because all clients were busy, that is when it was due; when this client had to wait for its
-    /// turn, it is now, so that the coarseness of the timer is not charged to the server.
-    async fn await_turn(&self, ticket: u64) -> Instant {
-        let Some(interval) = self.interval else {
-            return Instant::now();
-        };
-        let due = self.start + interval.mul_f64(ticket as f64);
-        let now = Instant::now();
-        if due <= now {
-            return due;
-        }
-        tokio::time::sleep_until(due.into()).await;
-        Instant::now()
+    /// When request `ticket` is due, in an open loop.
+    pub(super) fn due(&self, ticket: u64) -> Option<Instant> {
+        self.interval.map(|interval| self.start + interval.mul_f64(ticket as f64))
     }
 }

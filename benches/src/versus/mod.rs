@@ -48,8 +48,8 @@ impl Case {
         let requests: f64 = match (self.operation, self.clients) {
             (Operation::Range | Operation::Count, _) => 2_000.0,
             (_, 1..4) => 5_000.0,
-            (_, 4..128) => 60_000.0,
-            _ => 100_000.0,
+            (_, 4..128) => 100_000.0,
+            _ => 200_000.0,
         };
         (requests * scale).max(1.0) as u64
     }

@@ -14,6 +14,7 @@ use ketch_proto::tonic::{Request, Response, Status, async_trait};
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) puts: AtomicU64,
+    pub(crate) value_bytes: AtomicU64,
     pub(crate) gets: AtomicU64,
     pub(crate) lists: AtomicU64,
     pub(crate) counts: AtomicU64,
@@ -58,7 +59,8 @@ impl Kv for Counting {
         Ok(Response::new(tokio_stream::empty()))
     }
 
-    async fn put(&self, _: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        self.0.value_bytes.fetch_add(request.get_ref().value.len() as u64, Relaxed);
         if self.0.puts.fetch_add(1, Relaxed).is_multiple_of(REFUSED_EVERY) {
             return Err(RpcError::NoSpace.into());
         }

@@ -59,3 +59,33 @@ fn nobody_listening_is_an_error() {
     let plan = Plan { endpoints: vec![format!("http://{free}")], ..Plan::default() };
     runtime.block_on(run(&plan)).unwrap_err();
 }
+
+#[test]
+fn messages_larger_than_every_window_arrive_whole() {
+    let plan = Plan { clients: 4, value_size: 300_000, length: Length::Requests(9), ..Plan::default() };
+    let (report, counts) = drive(plan);
+    assert_eq!((report.succeeded + report.failed(), counts.puts.load(Relaxed)), (9, 9), "{report}");
+    assert_eq!(report.failed(), 1, "only the one that the service refuses: {report}");
+    assert_eq!(counts.value_bytes.load(Relaxed), 9 * 300_000);
+}
+
+#[test]
+fn a_connection_that_breaks_fails_what_was_under_way_and_is_made_again() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                socket.readable().await.unwrap();
+            }
+        });
+        let plan = Plan { clients: 2, length: Length::Requests(5), endpoints: vec![url], ..Plan::default() };
+        let report = run(&plan).await.unwrap();
+        server.abort();
+        report
+    });
+    assert_eq!((report.succeeded, report.failed()), (0, 5), "{report}");
+    assert!(report.errors.keys().all(|text| text.starts_with("Unavailable: ")), "{report}");
+}
