@@ -34,7 +34,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(OpenError::Io { path: marker, source }),
     }
-    open_unmarked(disk, dir, options)
+    open_unmarked(disk, dir, options, false)
 }
 
 /// Where the log begins a new segment of its own accord: a batch that does not fit any more. Sealing comes before that.
@@ -46,8 +46,13 @@ fn log_segment_bytes() -> u64 {
 #[cfg(test)]
 use tests::log_segment_bytes;
 
-/// Opens a directory that may be an import under way.
-pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Store, OpenError> {
+/// Opens a directory that may be an import under way. What is `imported` is written past the system's memory.
+pub(crate) fn open_unmarked(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: Options,
+    imported: bool,
+) -> Result<Store, OpenError> {
     if !options.read_only {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         disk.create_dir_all(dir).map_err(io)?;
@@ -62,6 +67,7 @@ pub(crate) fn open_unmarked(disk: Arc<dyn Disk>, dir: &Path, options: Options) -
         metadata: options.metadata.clone(),
         read_only: options.read_only,
         unsafe_no_sync: options.unsafe_no_sync,
+        uncached: imported,
         verify: ketch_wal::Verify::Tail,
         ..ketch_wal::Options::default()
     };

@@ -129,6 +129,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Those of the system; then any part of the bytes may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes like [`write_at`](Self::write_at) what nobody is about to read: where the system can, it goes to the device without
+    /// taking up memory. It is no more durable than other writes.
+    ///
+    /// # Errors
+    /// As those of `write_at`.
+    fn write_uncached(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
+
     /// Grows the file to `len` bytes with zeroes that are really written, so that a later write of them needs no change
     /// of the file's metadata. A file that is long enough is left alone.
     ///

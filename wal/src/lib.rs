@@ -55,6 +55,7 @@
 pub mod blob;
 mod builder;
 mod core;
+mod direct;
 pub mod disk;
 mod disk_real;
 mod error;

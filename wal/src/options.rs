@@ -45,6 +45,8 @@ pub struct Options {
     pub verify: Verify,
     /// Without zero-filling: start write-back whenever this many bytes came in, so that a sync has little to do.
     pub write_back_bytes: u64,
+    /// Write batches past the system's memory where it can (direct I/O): for a log that takes in much at once and is not read meanwhile.
+    pub uncached: bool,
     /// Spare files shared with the other logs of the process.
     pub pool: Option<Arc<Pool>>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             unsafe_no_sync: false,
             verify: Verify::All,
             write_back_bytes: 4 << 20,
+            uncached: false,
             pool: None,
         }
     }

@@ -273,7 +273,11 @@ impl Core {
     fn write_out(&self, io: &mut Io, segment: Arc<Segment>, at: u64, end: u64) -> Result<(), Error> {
         // Bytes of a batch that others hold places behind cannot be taken back: a failure here is for good.
         let written = self.group.check().and_then(|()| {
-            let write = || segment.file.write_at(at, &io.out);
+            let uncached = self.options().uncached;
+            let write = || match uncached {
+                true => segment.file.write_uncached(at, &io.out),
+                false => segment.file.write_at(at, &io.out),
+            };
             let written = self.group.guarded("write of a batch", write);
             written.map_err(|e| self.group.poison("write of a batch", e))
         });

@@ -109,10 +109,15 @@ pub struct Import {
     /// Hashes of tombstones at the compaction point: kept for watches, left out of the store's hash.
     tombstones: u64,
     hash: Option<u64>,
+    /// The log's byte counter at the last sync.
+    synced_bytes: u64,
 }
 
 /// Changes are appended to the log once they are this many bytes.
 const FLUSH_BYTES: usize = 1 << 20;
+/// The log is synced once this many bytes follow the last sync: each sync commits the file's growth to the file system's journal,
+/// which costs as much as writing a few MiB.
+const SYNC_BYTES: u64 = 16 << 20;
 
 impl Import {
     /// Begins in `dir`, which must be empty or absent.
@@ -135,7 +140,7 @@ impl Import {
         let file = disk.create(&marker).map_err(Fault::io("create", &marker))?;
         file.sync().map_err(Fault::io("sync", &marker))?;
         disk.sync_dir(dir).map_err(Fault::io("sync", dir))?;
-        let store = crate::recovery::open_unmarked(Arc::clone(&disk), dir, options.clone())?;
+        let store = crate::recovery::open_unmarked(Arc::clone(&disk), dir, options.clone(), true)?;
         Ok(Import {
             disk,
             dir: dir.to_owned(),
@@ -146,6 +151,7 @@ impl Import {
             last: Revision::NONE,
             tombstones: 0,
             hash: None,
+            synced_bytes: 0,
         })
     }
 
@@ -260,9 +266,21 @@ impl Import {
             self.store.state.record(change);
             if self.store.state.batch.bytes() >= FLUSH_BYTES {
                 self.store.state.flush(&self.store.shared)?;
-                // Piece by piece: one large sync at the end would stand in front of everybody else's small ones.
-                self.store.shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
+                self.write_back()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Piece by piece: one large sync at the end would stand in front of everybody else's small ones.
+    fn write_back(&mut self) -> Result<(), Fault> {
+        let wal = &self.store.shared.log.wal;
+        // Where the system has no way past its memory, what was written leaves it steadily, too.
+        wal.step(FLUSH_BYTES).map_err(Fault::log("write back the revision log"))?;
+        let written = wal.stats().bytes;
+        if written - self.synced_bytes >= SYNC_BYTES {
+            self.synced_bytes = written;
+            wal.sync().map_err(Fault::log("sync the revision log"))?;
         }
         Ok(())
     }
