@@ -18,6 +18,7 @@ fn the_first_election_is_brought_forward_unless_the_flag_says_no() {
                 let process = member.process.as_ref().unwrap();
                 let found = tokio::task::block_in_place(|| process.await_line(says));
                 assert!(found && !process.log().contains(says_not), "{who}, {flag}: {}", process.log());
+                assert!(!process.log().contains("has no effect"), "{who}, {flag}: {}", process.log());
             }
         });
     }

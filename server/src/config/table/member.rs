@@ -54,7 +54,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NoEffect("a sole voter campaigns as soon as it starts"),
+        Status::Works,
         "initial-election-tick-advance",
         Kind::Bool,
         "true",
