@@ -3,36 +3,21 @@
 //! Members have the same URLs, so the same ids. What is masked besides what the script of a single member masks (`it::script`): ports, the ids
 //! of members that join, raft's terms and indexes.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+mod play;
 
 use crate::harness::programs;
-use crate::members::{Cluster, Member, eventually, status};
+use crate::harness::script::{assert_same, parse};
+use crate::members::Cluster;
 use crate::run::runtime;
-
-#[path = "../it/script/mask.rs"]
-mod mask;
-#[path = "../it/script/parse.rs"]
-mod parse;
-mod play;
 
 use play::Play;
 
 const FLAGS: &[&str] = &["--heartbeat-interval=100", "--election-timeout=1000"];
 
-/// What a command did.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
 #[test]
 fn etcdctl_sees_no_difference_in_a_cluster() {
     let Some(tools) = programs::real_etcd("etcdctl_sees_no_difference_in_a_cluster") else { return };
-    let steps = parse::parse(include_str!("commands.txt"));
+    let steps = parse(include_str!("commands.txt"));
     let (etcd, ketch) = runtime().block_on(async {
         let cluster = tokio::task::block_in_place(|| Cluster::found(tools.join("etcd"), 3, FLAGS));
         let mut play = Play::new(cluster, tools.join("etcdctl"));
@@ -40,22 +25,17 @@ fn etcdctl_sees_no_difference_in_a_cluster() {
         let mut play = play.again(programs::ketch());
         (etcd, play.all(&steps).await)
     });
-    let mut differences = Vec::new();
-    let (mut commands, mut refused) = (0, 0);
-    for (step, (etcd, ketch)) in steps.iter().zip(etcd.iter().zip(&ketch)) {
-        let (Some(etcd), Some(ketch)) = (etcd, ketch) else { continue };
-        commands += 1;
-        refused += usize::from(etcd.code.is_some_and(|code| code != 0));
-        if etcd != ketch {
-            differences
-                .push(format!("line {}: {}\n etcd: {etcd:#?}\nketch: {ketch:#?}", step.line, step.text));
-        }
-    }
+    let compared: Vec<_> = steps
+        .iter()
+        .zip(etcd.iter().zip(&ketch))
+        .filter_map(|(step, (etcd, ketch))| Some((step, etcd.as_ref()?, ketch.as_ref()?)))
+        .collect();
+    let commands = compared.len();
+    let refused = compared.iter().filter(|(_, etcd, _)| etcd.is_refusal()).count();
     println!("{commands} commands, {refused} of them refused");
     assert!(
         commands >= 100 && (20..=commands / 2).contains(&refused),
         "{commands} commands, {refused} refused"
     );
-    let found = differences.len();
-    assert!(differences.is_empty(), "{found} of {commands} commands differ:\n{}", differences.join("\n\n"));
+    assert_same(compared.into_iter());
 }

@@ -59,13 +59,8 @@ fn who_was_away_gets_a_snapshot_under_load() {
         while sent(&run.cluster) == 0.0 {
             tries += 1;
             assert!(tries < 10, "no snapshot in {tries} tries");
-            let via = run.cluster.leader().await;
-            let at = (via + 1) % 3;
-            run.cluster.members[at].kill();
-            write_much(&run.cluster, via).await;
+            let (via, at) = one_stays_behind(&mut run, Duration::from_millis(20)).await;
             // Killed again, and cut off, while the snapshot is on its way.
-            let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
-            run.cluster.net.set(from, to, Mode::Slow(Duration::from_millis(20)));
             for _ in 0..2 {
                 tokio::task::block_in_place(|| run.cluster.spawn(at));
                 trouble(&mut run).await;
@@ -73,6 +68,7 @@ fn who_was_away_gets_a_snapshot_under_load() {
             }
             tokio::task::block_in_place(|| run.cluster.spawn(at));
             trouble(&mut run).await;
+            let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
             run.cluster.net.set(from, to, Mode::Cut);
             run.cluster.net.heal();
             tokio::task::block_in_place(|| run.cluster.await_ready(at));
@@ -86,6 +82,17 @@ fn who_was_away_gets_a_snapshot_under_load() {
         println!("{} snapshots sent in {tries} tries, {:?}", sent(&run.cluster), run.counts);
         run.end();
     });
+}
+
+/// A follower is killed, misses more than the log keeps, and will be sent it `slow`ly. The leader and the one that is behind.
+async fn one_stays_behind(run: &mut Run, slow: Duration) -> (usize, usize) {
+    let via = run.cluster.leader().await;
+    let at = (via + 1) % 3;
+    run.cluster.members[at].kill();
+    write_much(&run.cluster, via).await;
+    let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
+    run.cluster.net.set(from, to, Mode::Slow(slow));
+    (via, at)
 }
 
 /// The load goes on for a moment that is drawn.
@@ -105,12 +112,7 @@ fn a_slow_install_under_load_takes_one_snapshot() {
         while sent(&run.cluster) == 0.0 {
             tries += 1;
             assert!(tries < 10, "no snapshot in {tries} tries");
-            let via = run.cluster.leader().await;
-            let at = (via + 1) % 3;
-            run.cluster.members[at].kill();
-            write_much(&run.cluster, via).await;
-            let [from, to] = [via, at].map(|at| run.cluster.members[at].front);
-            run.cluster.net.set(from, to, Mode::Slow(Duration::from_millis(40)));
+            let (_, at) = one_stays_behind(&mut run, Duration::from_millis(40)).await;
             run.load();
             let before = run.acknowledged();
             tokio::task::block_in_place(|| run.cluster.start(at));

@@ -1,5 +1,6 @@
 //! Plays the script at one cluster.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,9 @@ use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::{MemberAddRequest, MoveLeaderRequest};
 use ketch_proto::rpc_error::RpcError;
 
-use super::parse::Step;
-use super::*;
-use crate::members::PATIENCE;
+use crate::harness::script::mask::{hide_fields, mask};
+use crate::harness::script::{Outcome, Step, run};
+use crate::members::{Cluster, Member, PATIENCE, eventually, status};
 
 /// Columns and fields of raft's own, which elections move.
 const RAFTS: [&str; 8] = [
@@ -76,8 +77,7 @@ impl Play {
                 self.learn().await;
             }
             let unordered = step.text.contains(" health") || self.ids.len() > self.founders.len();
-            let text = |text: &str| self.masked(text, unordered);
-            outcomes.push(Some(Outcome { stdout: text(&told.stdout), stderr: text(&told.stderr), ..told }));
+            outcomes.push(Some(told.masked(|text| self.masked(text, unordered))));
         }
         outcomes
     }
@@ -185,7 +185,7 @@ impl Play {
         }
         let start = Instant::now();
         loop {
-            let outcome = tokio::task::block_in_place(|| self.run(&endpoints, &args, step));
+            let outcome = tokio::task::block_in_place(|| run(&self.etcdctl, &endpoints, &args, step));
             if !insists || outcome.code == Some(0) {
                 return outcome;
             }
@@ -206,32 +206,6 @@ impl Play {
         word
     }
 
-    fn run(&self, endpoints: &str, args: &[String], step: &Step) -> Outcome {
-        let mut child = Command::new(&self.etcdctl)
-            .args(["--endpoints", endpoints, "--command-timeout", "20s", "--dial-timeout", "10s"])
-            .args(args)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that reads nothing may be gone before this: that is no error.
-        let mut stdin = child.stdin.take().unwrap();
-        let _ = stdin.write_all(step.input.as_bytes());
-        let first = step.lines.map(|lines| {
-            let first = crate::harness::lines::first(child.stdout.take().unwrap(), lines);
-            let _ = child.kill();
-            first
-        });
-        drop(stdin);
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let stdout = first.unwrap_or(output.stdout);
-        Outcome { code: output.status.code(), stdout: text(&stdout), stderr: text(&output.stderr) }
-    }
-
     /// What may differ between two clusters that behave the same is hidden. The order of members is that of their ids, which
     /// is another one wherever somebody joined; that of `health` is the order of answers.
     fn masked(&self, text: &str, unordered: bool) -> String {
@@ -249,7 +223,7 @@ impl Play {
                 .replace(&format!("127.0.0.1:{}", member.client_port), &format!("ENDPOINT-{}", member.name));
             text = text.replace(&member.peer_url(), &format!("PEER-{}", member.name));
         }
-        let text = mask::mask(&rafts_hidden(&text), 0);
+        let text = mask(&rafts_hidden(&text), 0);
         if !unordered {
             return text;
         }
@@ -274,16 +248,7 @@ fn rafts_hidden(text: &str) -> String {
         cells.filter(|(_, cell)| COLUMNS.contains(&cell.trim())).map(|(at, _)| at).collect()
     });
     let lines = text.lines().map(|line| {
-        let mut line = line.to_owned();
-        for field in RAFTS {
-            let mut from = 0;
-            while let Some(at) = line[from..].find(field) {
-                let value = from + at + field.len();
-                let end = line[value..].find([',', '}']).map_or(line.len(), |end| value + end);
-                line.replace_range(value..end, ":*");
-                from = value;
-            }
-        }
+        let mut line = hide_fields(line, &RAFTS);
         if !hidden.is_empty() && Some(line.as_str()) != table_head && line.starts_with(['|', '│']) {
             let mut cells: Vec<&str> = line.split(['|', '│']).collect();
             hidden.iter().for_each(|at| cells[*at] = "*");

@@ -7,4 +7,5 @@ pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod random;
 pub(crate) mod raw;
+pub(crate) mod script;
 pub(crate) mod watch;

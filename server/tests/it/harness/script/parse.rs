@@ -3,16 +3,17 @@
 
 /// One command.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) line: usize,
-    pub(super) text: String,
-    pub(super) args: Vec<String>,
-    pub(super) input: String,
+pub(crate) struct Step {
+    pub(crate) line: usize,
+    pub(crate) text: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) input: String,
     /// A command that does not end by itself is ended after so many lines of output.
-    pub(super) lines: Option<usize>,
+    pub(crate) lines: Option<usize>,
 }
 
-pub(super) fn parse(script: &str) -> Vec<Step> {
+/// The commands of a script.
+pub(crate) fn parse(script: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for (index, line) in script.lines().enumerate() {
         if let Some(input) = line.strip_prefix('|') {

@@ -15,20 +15,24 @@ const HIDDEN_FIELDS: [&str; 8] = [
     "\"Hash\"",
 ];
 
-pub(super) fn mask(text: &str, port: u16) -> String {
+/// Hides sizes, durations, hashes, the endpoint with `port` and etcdctl's own log lines.
+pub(crate) fn mask(text: &str, port: u16) -> String {
     let text = text.replace(&format!("127.0.0.1:{port}"), "ENDPOINT");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("{\"level\"")).collect();
     let table = lines.first().is_some_and(|line| line.starts_with('+') || line.starts_with('┌'));
     if table {
         return mask_table(&lines);
     }
-    lines.iter().map(|line| mask_took(&mask_hash(&mask_sizes(&mask_fields(line)))) + "\n").collect()
+    lines
+        .iter()
+        .map(|line| mask_took(&mask_hash(&mask_sizes(&hide_fields(line, &HIDDEN_FIELDS)))) + "\n")
+        .collect()
 }
 
-/// Replaces the value after each size field up to the next comma, brace or end.
-fn mask_fields(line: &str) -> String {
+/// Replaces the value after each of `fields` up to the next comma, brace or end.
+pub(crate) fn hide_fields(line: &str, fields: &[&str]) -> String {
     let mut line = line.to_owned();
-    for field in HIDDEN_FIELDS {
+    for field in fields {
         let mut from = 0;
         while let Some(at) = line[from..].find(field) {
             let value = from + at + field.len();
