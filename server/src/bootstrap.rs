@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ketch_mvcc::Store;
-use ketch_raft::{Config, Node, SnapshotMeta};
-use ketch_wal::{Disk, Position, Recovery, Wal};
+use ketch_raft::{Config, Index, Node, SnapshotMeta};
+use ketch_wal::{Disk, OpenError, Position, Recovery, Wal};
 
 pub use error::StartError;
 pub(crate) use log::found;
@@ -123,7 +123,7 @@ pub fn open(
     let staging = Staging::new(Arc::clone(disk), path, half, options.store.clone());
     let store = Store::open(Arc::clone(disk), &path.join(half.folder()), options.store.clone())
         .map_err(StartError::Store)?;
-    let (wal, recovery) = open_log(disk, &dir, options)?;
+    let (wal, recovery) = open_log(disk, &dir, options, store.applied().index)?;
     // Before the first start is counted nothing was served: a founding that was cut short may begin anew.
     let new = dir.boots(&**disk)? == 0 && wal.iter(Position::START).next().is_none();
     let identity = if new {
@@ -171,17 +171,31 @@ pub fn open(
     })
 }
 
+/// Opens the log. A tail that looks torn may be a flipped bit in what was acknowledged, which the log alone cannot tell: it is cut only
+/// when what is left of the log still reaches what the store has applied.
 fn open_log(
     disk: &Arc<dyn Disk>,
     dir: &DataDir,
     options: &CoreOptions,
+    applied: Index,
 ) -> Result<(Wal, Recovery), StartError> {
     let log_options = ketch_wal::Options {
         segment_bytes: options.log_segment_bytes,
         unsafe_no_sync: options.unsafe_no_sync,
+        cut_torn_tail: false,
         ..ketch_wal::Options::default()
     };
-    let opened = Wal::open(Arc::clone(disk), &dir.log(), log_options).map_err(StartError::Log)?;
+    let open = |options| Wal::open(Arc::clone(disk), &dir.log(), options);
+    let opened = match open(log_options.clone()) {
+        Err(OpenError::Torn { .. }) => {
+            let read_only = ketch_wal::Options { read_only: true, ..log_options.clone() };
+            let found = log::read(&open(read_only).map_err(StartError::Log)?.wal, applied)?;
+            reaches(&found, applied)?;
+            open(ketch_wal::Options { cut_torn_tail: true, ..log_options })
+        }
+        opened => opened,
+    };
+    let opened = opened.map_err(StartError::Log)?;
     Ok((opened.wal, opened.recovery))
 }
 
@@ -204,16 +218,24 @@ fn roll_forward(
 /// Checks the log against what the store has applied.
 fn check(found: &FoundLog, applier: &ApplyCore) -> Result<(), StartError> {
     let applied = applier.store().applied();
-    let storage = &found.storage;
-    let (first, last) = (ketch_raft::Storage::first_index(storage), ketch_raft::Storage::last_index(storage));
-    if found.hard_state.is_none() || last < applied.index || first > applied.index + 1 {
+    let first = ketch_raft::Storage::first_index(&found.storage);
+    if found.hard_state.is_none() || first > applied.index + 1 {
+        let last = ketch_raft::Storage::last_index(&found.storage);
         return Err(StartError::Missing { applied: applied.index, first, last });
     }
-    let term = ketch_raft::Storage::term(storage, applied.index).unwrap_or_default();
+    reaches(found, applied.index)?;
+    let term = ketch_raft::Storage::term(&found.storage, applied.index).unwrap_or_default();
     if applied.index > 0 && term != applied.term {
         return Err(StartError::Diverged { applied: applied.index, store: applied.term, log: term });
     }
     Ok(())
+}
+
+/// Applied never passes persisted: a log that ends before what was applied has lost something.
+fn reaches(found: &FoundLog, applied: Index) -> Result<(), StartError> {
+    let (first, last) =
+        (ketch_raft::Storage::first_index(&found.storage), ketch_raft::Storage::last_index(&found.storage));
+    if last < applied { Err(StartError::Missing { applied, first, last }) } else { Ok(()) }
 }
 
 /// What raft begins with: a log that was found to fit the store.

@@ -64,6 +64,16 @@ pub enum OpenError {
     },
     /// Bytes that were durable are not what was written.
     Damage(Damage),
+    /// Something follows the last whole batch, nothing in the log proves that it was durable, and
+    /// [`Options::cut_torn_tail`](crate::Options::cut_torn_tail) forbids to cut it.
+    Torn {
+        /// The segment of the cut.
+        segment: SegmentId,
+        /// The offset of the cut in its file, in bytes.
+        offset: u64,
+        /// How many bytes behind it look written, in all segments.
+        cut_bytes: u64,
+    },
     /// An option out of its range.
     Options {
         /// Which, and its limits.
@@ -94,6 +104,10 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Damage(damage) => damage.fmt(f),
+            OpenError::Torn { segment, offset, cut_bytes } => write!(
+                f,
+                "the log's tail is torn in segment {segment} at offset {offset}: {cut_bytes} bytes from there on would be cut"
+            ),
             OpenError::Options { reason } => write!(f, "bad option: {reason}"),
             OpenError::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: {source}", path.display())

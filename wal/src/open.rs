@@ -42,6 +42,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
         return view(disk, dir, options, folder, found);
     }
     match recovery::find(&*disk, dir, options.verify)? {
+        (_, Some(Recovered { tail: Tail::Torn { segment, offset, cut_bytes }, .. }))
+            if !options.cut_torn_tail =>
+        {
+            Err(OpenError::Torn { segment, offset, cut_bytes })
+        }
         (folder, Some(found)) => reopen(disk, dir, options, guard, folder, found),
         (folder, None) => create(disk, dir, options, guard, folder),
     }

@@ -38,6 +38,10 @@ pub struct Options {
     pub metadata: Bytes,
     /// Change nothing on the disk and take no lock.
     pub read_only: bool,
+    /// Cut a torn tail. Otherwise opening a log that has one for writing is refused as [`OpenError::Torn`], and nothing has changed: for whoever
+    /// knows from elsewhere what the log must hold. A flipped bit in the last batches cannot be told from a lost write by the log
+    /// alone, so look first, with `read_only`, and cut then.
+    pub cut_torn_tail: bool,
     /// Danger: report records as durable without syncing them. A crash of the machine may lose anything, and since the log says of itself that
     /// it was durable, the next opening may find it damaged instead of torn.
     pub unsafe_no_sync: bool,
@@ -60,6 +64,7 @@ impl Default for Options {
             manual_rotation: false,
             metadata: Bytes::new(),
             read_only: false,
+            cut_torn_tail: true,
             unsafe_no_sync: false,
             verify: Verify::All,
             write_back_bytes: 4 << 20,

@@ -172,10 +172,16 @@ fn a_torn_tail_is_reported_with_its_place() {
     let mut kept: Vec<u32> = versions.iter().map(|n| n - 1).collect();
     kept[3] = 0;
     let disk = disk.crashed(&kept);
+    let before = disk.digest();
+    let look_first = Options { cut_torn_tail: false, ..small() };
+    let refused = Wal::open(disk.clone(), Path::new(DIR), look_first).unwrap_err();
+    assert_eq!(disk.digest(), before, "it was to be looked at first");
     let Opened { wal, recovery } = try_open(&disk).unwrap();
     let Tail::Torn { segment, offset, cut_bytes } = recovery.tail else { panic!("{recovery:?}") };
     assert_eq!((segment, offset), (end.segment(), end.offset()));
     assert!(cut_bytes > 3000);
+    let OpenError::Torn { segment: s, offset: o, cut_bytes: c } = refused else { panic!("{refused}") };
+    assert_eq!((s, o, c), (segment, offset, cut_bytes));
     assert_eq!(texts(&wal, Position::START), ["kept"]);
 }
 

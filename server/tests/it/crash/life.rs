@@ -152,7 +152,7 @@ pub(super) fn triple(writer: usize) -> Vec<String> {
 }
 
 /// Sends a request and returns the revision that answers it.
-async fn send(client: &mut KvClient<Channel>, ask: &Ask) -> Result<i64, Status> {
+pub(super) async fn send(client: &mut KvClient<Channel>, ask: &Ask) -> Result<i64, Status> {
     let put = |key: &String, value: &String| PutRequest {
         key: key.clone().into(),
         value: value.clone().into(),

@@ -26,7 +26,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     println!("the log is {}", tail_text(&recovery));
     println!(
-        "no sync that was reported as done covers what would be cut: segment {segment} from {offset} on, and later segments"
+        "nothing in the log proves that a sync was reported as done that covers what would be cut: segment {segment} from {offset} on, \
+         and later segments; a flipped bit in the last batches looks the same"
     );
     if !args.is_set("yes") {
         return Err(Failure::Refused("nothing was changed: say --yes to cut".to_owned()));
