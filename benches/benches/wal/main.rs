@@ -1,6 +1,6 @@
 //! Commits a second by number of writers and size of record: ketch's log beside the bare disk and other logs.
 //!
-//! `cargo bench -p ketch-benches --bench wal [--features peers] -- [--seconds 2] [--records 64,300,4096,65536] [--writers 1,8,64]`
+//! `cargo bench -p ketch-benches --bench wal [--features peers] -- [--seconds 2] [--records 64,300,4096,65536] [--writers 1,8,64] [--only ketch,etcd]`
 //!
 //! All contenders of a figure are open at once and take turns in slices of a fraction of a second, in an order that changes from turn to turn, so
 //! the disk's moods fall on all of them alike; the first slice of each is thrown away. With `peers`, raft-engine and okaywal take part.
@@ -97,18 +97,25 @@ fn measure(
     Ok(rates.into_iter().map(median).collect())
 }
 
-/// The numbers behind `--name`, separated by commas.
+/// What stands behind `--name`, separated by commas.
+fn words(name: &str, default: &str) -> Vec<String> {
+    let text = std::env::args().skip_while(|word| word != name).nth(1);
+    text.unwrap_or_else(|| default.to_owned()).split(',').map(str::to_owned).collect()
+}
+
 fn argument<T: std::str::FromStr>(name: &str, default: &str) -> Result<Vec<T>, Failure> {
-    let mut words = std::env::args().skip_while(|word| word != name).skip(1);
-    let text = words.next().unwrap_or_else(|| default.to_owned());
+    let numbers = words(name, default);
     let numbers =
-        text.split(',').map(|number| number.parse().map_err(|_| format!("{name} {text}: no numbers")));
+        numbers.iter().map(|number| number.parse().map_err(|_| format!("{name} {number}: no number")));
     Ok(numbers.collect::<Result<_, _>>()?)
 }
 
 fn table(records: &[usize], writers: &[usize], time: Duration, turns: usize) -> Result<(), Failure> {
     let mut contenders = CONTENDERS.to_vec();
-    if let Err(why) = etcd::program() {
+    let only = words("--only", "");
+    contenders.retain(|(name, _)| only == [""] || only.iter().any(|word| word == name));
+    let wanted = contenders.iter().any(|(name, _)| *name == "etcd");
+    if wanted && let Err(why) = etcd::program() {
         println!("etcd's log: skipped: {why}");
         contenders.retain(|(name, _)| *name != "etcd");
     }

@@ -11,12 +11,15 @@ struct RaftEngine {
     figure: Figure,
 }
 
-/// Compression off, as for data that does not compress; files recycled; old values purged between slices.
+/// Compression off, as for data that does not compress; old values purged between slices; files of the size that ketch's segments have, filled ahead
+/// and recycled: six of them, since as many as its threshold holds are filled when it opens.
 pub(crate) fn raft_engine(dir: &Path, figure: Figure) -> Result<Box<dyn Contender>, Failure> {
     let config = raft_engine::Config {
         dir: dir.to_string_lossy().into_owned(),
         enable_log_recycle: true,
         prefill_for_recycle: true,
+        target_file_size: raft_engine::ReadableSize::mb(64),
+        purge_threshold: raft_engine::ReadableSize::mb(256),
         batch_compression_threshold: raft_engine::ReadableSize(0),
         ..raft_engine::Config::default()
     };
