@@ -84,6 +84,9 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, network: &Arc<
         metrics.proposals_pending.set_unsigned(driver.proposals().pending() as u64);
         metrics.proposals_parked.set_unsigned(standing.parked);
         metrics.reads_waiting.set_unsigned(driver.reads().pending() as u64);
+        for (gauge, waiting) in metrics.queues.iter().zip(driver.waiting()) {
+            gauge.set_unsigned(waiting as u64);
+        }
         metrics.has_leader.set_bool(standing.leader != 0);
         metrics.is_leader.set_bool(standing.leader == shared.member_id);
         metrics.is_learner.set_bool(standing.is_learner);

@@ -37,6 +37,10 @@ pub(crate) struct CheckCounts {
 
 type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
 
+/// The queues that a command passes on its way: proposals that gather for the log, inputs of consensus, batches for the log, batches to
+/// apply, requests for older entries.
+pub const STATIONS: [&str; 5] = ["gather", "consensus", "log", "apply", "fetch"];
+
 /// All instruments of one process.
 pub struct Metrics {
     /// `etcd_disk_wal_fsync_duration_seconds`: one fdatasync of the raft log.
@@ -63,6 +67,8 @@ pub struct Metrics {
     pub proposals_parked: Gauge,
     /// `ketch_server_reads_waiting`: linearizable reads that wait for their index, or until it is applied.
     pub reads_waiting: Gauge,
+    /// `ketch_server_queue_length`: what waits at each of [`STATIONS`].
+    pub queues: [Gauge; STATIONS.len()],
     /// `etcd_server_proposals_failed_total`: proposals that were dropped or timed out.
     pub proposals_failed: Counter,
     /// `etcd_server_has_leader`.
@@ -140,6 +146,7 @@ impl Metrics {
             proposals_pending: Gauge::zero(),
             proposals_parked: Gauge::zero(),
             reads_waiting: Gauge::zero(),
+            queues: std::array::from_fn(|_| Gauge::zero()),
             proposals_failed: Counter::default(),
             has_leader: Gauge::default(),
             is_leader: Gauge::default(),

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::Page;
-use super::{Counter, GrpcMetrics, Metrics, process};
+use super::{Counter, GrpcMetrics, Metrics, STATIONS, process};
 use crate::version;
 
 pub(crate) fn page(metrics: &Metrics) -> String {
@@ -120,6 +120,10 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
     page.gauge("ketch_server_proposals_parked", parked, &metrics.proposals_parked);
     let reads = "Linearizable reads that wait for their index, or until it is applied";
     page.gauge("ketch_server_reads_waiting", reads, &metrics.reads_waiting);
+    let mut family = page.family("ketch_server_queue_length", "gauge", "What waits on a command's way");
+    for (station, length) in STATIONS.iter().zip(&metrics.queues) {
+        family.sample(&[("station", station)], length.get().unwrap_or(0));
+    }
     page.gauge("etcd_server_quota_backend_bytes", "Space quota of the store in bytes", &metrics.quota_bytes);
     let slow = "Batches of commands that took too long to apply";
     page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);

@@ -349,6 +349,13 @@ impl Driver {
         }
     }
 
+    /// What waits at each station: see [`STATIONS`](crate::metrics::STATIONS).
+    #[must_use]
+    pub fn waiting(&self) -> [usize; crate::metrics::STATIONS.len()] {
+        let (inbox, log, apply) = (self.inbox.len(), self.log_queue.len(), self.apply_queue.len());
+        [self.gather.len(), inbox, log, apply, self.fetch_queue.len()]
+    }
+
     fn leads(&self) -> bool {
         self.shared.standing().leader == self.shared.member_id
     }

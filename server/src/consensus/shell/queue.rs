@@ -42,6 +42,10 @@ impl<T> Queue<T> {
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.0).is_empty()
     }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
 }
 
 /// So many bytes of proposals do not wait for the log: what follows them could no longer travel in the same message.
@@ -95,7 +99,6 @@ impl Gather {
     }
 
     /// How many proposals are here; a message from a follower may bring several.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let proposals = |input: &Input| match input {
             Input::Message(message) => match &message.body {

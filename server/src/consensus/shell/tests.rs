@@ -243,6 +243,32 @@ async fn a_follower_that_was_cut_off_is_sent_a_snapshot_and_goes_on_from_it() {
 }
 
 #[tokio::test]
+async fn what_waits_at_a_station_is_counted() {
+    let cluster = cluster();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let driver = &cluster.members[leader].driver;
+    let at = |station| crate::metrics::STATIONS.iter().position(|name| *name == station).unwrap();
+    let held = lock(&driver.consensus);
+    driver.queue(Input::Tick);
+    assert!(driver.waiting()[at("consensus")] > 0);
+    drop(held);
+    driver.run();
+    while driver.waiting() != [0; 5] {
+        tokio::task::yield_now().await;
+    }
+    let held = lock(&driver.applier);
+    let ((), ()) = tokio::join!(cluster.put(leader, "waits to be applied"), async {
+        while driver.waiting()[at("apply")] == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+    });
+    while driver.waiting() != [0; 5] {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn leadership_is_handed_over_without_an_election_timeout() {
     let cluster = cluster();
     let leader = cluster.leader(&[0, 1, 2]).await;
