@@ -45,9 +45,16 @@ pub async fn until_ready(api: &Arc<Api>, name: &str, client_urls: &[Url]) -> Res
 
 /// Setting the same thing twice changes nothing, so an unknown outcome is simply tried again.
 async fn propose(api: &Api, command: &InternalRaftRequest) -> Result<(), String> {
+    let mut installed = api.shared.installed.subscribe();
     loop {
         let deadline = clock::now() + ATTEMPT;
-        match api.proposer.propose(&Caller::default(), command.clone(), deadline).await {
+        let caller = Caller::default();
+        let outcome = tokio::select! {
+            outcome = api.proposer.propose(&caller, command.clone(), deadline) => outcome,
+            // The snapshot may hold what was proposed: then no answer comes.
+            Ok(()) = installed.changed() => continue,
+        };
+        match outcome {
             Ok(_) => return Ok(()),
             Err(ProposeError::Stopped) => return Err("the member stopped before it was ready".into()),
             Err(ProposeError::TooLarge) => {

@@ -44,6 +44,8 @@ pub struct Shared {
     pub leader_changed: watch::Sender<u64>,
     /// Up to where compaction is physically done.
     pub compacted: watch::Sender<i64>,
+    /// How many snapshots took the place of the store. What a snapshot holds of this member's own commands is not answered any more.
+    pub installed: watch::Sender<u64>,
     cluster: RwLock<Arc<Cluster>>,
     alarms: RwLock<Arc<Vec<AlarmMember>>>,
 }
@@ -71,6 +73,7 @@ impl Shared {
             raising_alarm: tokio::sync::Mutex::default(),
             leader_changed: watch::Sender::new(0),
             compacted: watch::Sender::new(-1),
+            installed: watch::Sender::new(0),
             cluster: RwLock::default(),
             alarms: RwLock::default(),
         }

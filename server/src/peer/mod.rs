@@ -87,4 +87,4 @@ pub struct NetworkOptions {
 }
 
 /// The usual limit of [`NetworkOptions::snapshot_bytes_per_second`].
-pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 512 << 20;

@@ -524,6 +524,10 @@ impl Driver {
                     self.shared.set_cluster(applier.cluster().clone(), applier.alarms());
                     self.note_members(applier.cluster());
                 }
+                if inputs.iter().any(|input| matches!(input, Input::Applied(done) if done.snapshot.is_some()))
+                {
+                    self.shared.installed.send_modify(|count| *count += 1);
+                }
                 self.inbox.extend(inputs.into_iter());
                 answers
             }

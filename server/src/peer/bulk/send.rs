@@ -142,8 +142,7 @@ async fn transfer(
         buffer: early,
         ahead: 0,
         heard: clock::now(),
-        may_send_at: clock::now(),
-        rate: net.snapshot_rate.max(1),
+        pace: Pace { next: clock::now(), rate: net.snapshot_rate.max(1) },
         peer,
         sent,
     };
@@ -176,11 +175,28 @@ struct Sender<'a, R, W> {
     /// Bytes that the receiver has not taken in yet.
     ahead: u64,
     heard: Instant,
-    may_send_at: Instant,
-    /// Bytes a second.
-    rate: u64,
+    pace: Pace,
     peer: &'a Peer,
     sent: &'a mut u64,
+}
+
+/// When the next chunk may leave.
+struct Pace {
+    next: Instant,
+    /// Bytes a second.
+    rate: u64,
+}
+
+impl Pace {
+    /// Timers are late by a millisecond, and threads that give way by several: a chunk that left late is made up for by those behind it, up
+    /// to so much. Otherwise every delay would lower the rate, at half a mebibyte each to less than two thirds.
+    const MADE_UP_FOR: Duration = Duration::from_millis(20);
+
+    /// A chunk left.
+    fn sent(&mut self, bytes: u64, now: Instant) {
+        let cost = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate);
+        self.next = self.next.max(now - Self::MADE_UP_FOR) + cost;
+    }
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
@@ -267,10 +283,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
 
     /// Sends one chunk, no sooner than the rate allows.
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), SendError> {
-        tokio::time::sleep_until(self.may_send_at).await;
+        tokio::time::sleep_until(self.pace.next).await;
         let bytes = chunk.bytes.len() as u64;
-        let cost = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate);
-        self.may_send_at = self.may_send_at.max(clock::now()) + cost;
+        self.pace.sent(bytes, clock::now());
         let mut frame = Outgoing::default();
         frame.push(Kind::Chunk, |body| body.spliced.push((body.encoded.len(), chunk.bytes)));
         self.write(frame).await?;
@@ -282,4 +297,27 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
 
 fn refused(why: &[u8]) -> SendError {
     SendError::Refused(String::from_utf8_lossy(why).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_leave_late_do_not_lower_the_rate() {
+        let start = clock::now();
+        let mut pace = Pace { next: start, rate: 1_000_000 };
+        let mut now = start;
+        for _ in 0..100 {
+            // The timer wakes the sender a little late, now and then very late.
+            now = now.max(pace.next) + Duration::from_micros(900);
+            pace.sent(2000, now);
+        }
+        let took = now - start;
+        assert!(took <= Duration::from_millis(201), "100 chunks of 2 ms took {took:?}");
+        // What was not used for long is not made up for.
+        now += Duration::from_secs(5);
+        pace.sent(2000, now);
+        assert_eq!(pace.next, now - Pace::MADE_UP_FOR + Duration::from_millis(2));
+    }
 }
