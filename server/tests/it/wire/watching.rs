@@ -283,6 +283,13 @@ impl Twin {
                 response.watch_id == -1 && is_progress(response) && revision(response) == now
             })
             .await;
+        } else {
+            // Nor may there be one because it is only read when that future has come: what follows it is answered at once, since
+            // the id is taken.
+            let taken = WatchCreateRequest { watch_id: BARRIER_ID, ..WatchCreateRequest::default() };
+            let from = self.send(&create(taken));
+            let answer = self.both_from(from, "refusal of a taken id", |response| response.created).await;
+            assert!(answer.canceled, "{answer:?}");
         }
     }
 
