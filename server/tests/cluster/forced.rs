@@ -4,12 +4,10 @@ use ketch_proto::etcdserverpb::RangeRequest;
 use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::tonic::transport::Channel;
 
-use crate::both::at_both;
+use crate::both::{at_both, so_many_at_both};
 use crate::growth::{REMOVED, stops_and_says_why};
 use crate::harness::process::Process;
-use crate::harness::programs;
-use crate::members::{Cluster, eventually, put, status};
-use crate::run::runtime;
+use crate::members::{eventually, put, status};
 
 const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
 const KEYS: usize = 200;
@@ -88,11 +86,10 @@ fn a_survivor_becomes_a_cluster_of_its_own() {
     });
 }
 
-/// Not compared: etcd takes the last voter away from its raft, which panics.
+/// etcd takes the last voter away from its raft, which panics.
 #[test]
 fn a_learner_that_is_all_that_is_left_votes() {
-    runtime().block_on(async {
-        let mut cluster = tokio::task::block_in_place(|| Cluster::found(programs::ketch(), 1, FLAGS));
+    so_many_at_both(1, FLAGS, "a_learner_that_is_all_that_is_left_votes", async |who, mut cluster| {
         put(cluster.members[0].channel(), "x/learned", "v").await.unwrap();
         let at = cluster.add(0, true).await;
         eventually("the learner has it", async || {
@@ -104,6 +101,12 @@ fn a_learner_that_is_all_that_is_left_votes() {
         cluster.members.iter_mut().for_each(crate::members::Member::kill);
         cluster.members.remove(0);
         cluster.members[0].set_extra(["--force-new-cluster"]);
+        if who == "etcd" {
+            let mut process = Process::spawn(&mut cluster.command(&cluster.members[0]));
+            let (status, log) = (tokio::task::block_in_place(|| process.wait()), process.log());
+            assert!(!status.success() && log.contains("removed all voters"), "{status}\n{log}");
+            return;
+        }
         tokio::task::block_in_place(|| cluster.start(0));
         assert_eq!(count(cluster.members[0].channel()).await, 1);
         cluster.agree().await;
