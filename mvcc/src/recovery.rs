@@ -58,7 +58,7 @@ pub(crate) fn open_unmarked(
         disk.create_dir_all(dir).map_err(io)?;
     }
     // What is no checkpoint of ours is refused before anything is touched; it is read when the log's lock is held.
-    checkpoint::load::check(&*disk, dir)?;
+    let must_reach = checkpoint::load::check(&*disk, dir)?;
     let wal_options = ketch_wal::Options {
         segment_bytes: log_segment_bytes(),
         spare_segments: 1, // header only: sealing need not wait for a new file to be durable
@@ -67,11 +67,20 @@ pub(crate) fn open_unmarked(
         metadata: options.metadata.clone(),
         read_only: options.read_only,
         unsafe_no_sync: options.unsafe_no_sync,
+        // Before a byte changes: each opening makes the log a bit longer, so one that lost something would grow back to this length.
+        must_reach,
         uncached: imported,
         verify: ketch_wal::Verify::Tail,
         ..ketch_wal::Options::default()
     };
-    let opened = Wal::open(Arc::clone(&disk), &dir.join(LOG), wal_options).map_err(OpenError::Log)?;
+    let short = |end, checkpoint_end| {
+        let reason = format!("the log ends at {end}, before the checkpoint's {checkpoint_end}");
+        OpenError::Damaged { path: dir.join(LOG), reason }
+    };
+    let opened = Wal::open(Arc::clone(&disk), &dir.join(LOG), wal_options).map_err(|error| match error {
+        ketch_wal::OpenError::Short { end, must_reach } => short(end, must_reach),
+        error => OpenError::Log(error),
+    })?;
     let wal = opened.wal;
     if !options.read_only {
         // One that was being written when the store ended; the next one would do so, too.
@@ -85,8 +94,7 @@ pub(crate) fn open_unmarked(
     let loaded = checkpoint::load::load(&*disk, dir)?;
     let checkpoint_end = loaded.as_ref().map_or(Position::START, |loaded| loaded.header.end);
     if wal.end() < checkpoint_end {
-        let reason = format!("the log ends at {}, before the checkpoint's {checkpoint_end}", wal.end());
-        return Err(OpenError::Damaged { path: dir.join(LOG), reason });
+        return Err(short(wal.end(), checkpoint_end));
     }
     let segments = segments(&wal, loaded.as_ref())?;
     let log = Log::new(wal, SegmentSet::new(segments));

@@ -74,6 +74,13 @@ pub enum OpenError {
         /// How many bytes behind it look written, in all segments.
         cut_bytes: u64,
     },
+    /// The log ends before a place that it is known to have reached ([`Options::must_reach`](crate::Options::must_reach)).
+    Short {
+        /// Its end; [`Position::START`] when there is no log.
+        end: Position,
+        /// The place.
+        must_reach: Position,
+    },
     /// An option out of its range.
     Options {
         /// Which, and its limits.
@@ -108,6 +115,9 @@ impl fmt::Display for OpenError {
                 f,
                 "the log's tail is torn in segment {segment} at offset {offset}: {cut_bytes} bytes from there on would be cut"
             ),
+            OpenError::Short { end, must_reach } => {
+                write!(f, "the log ends at {end}, before {must_reach}, which it is known to have reached")
+            }
             OpenError::Options { reason } => write!(f, "bad option: {reason}"),
             OpenError::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: {source}", path.display())

@@ -37,11 +37,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
         })?);
     }
     if !writable {
-        let found = recovery::find_shared(&*disk, dir, options.verify)?;
+        let found = reaching(&options, recovery::find_shared(&*disk, dir, options.verify)?)?;
         let (folder, Some(found)) = found else { return Err(OpenError::NotALog { dir: dir.to_owned() }) };
         return view(disk, dir, options, folder, found);
     }
-    match recovery::find(&*disk, dir, options.verify)? {
+    match reaching(&options, recovery::find(&*disk, dir, options.verify)?)? {
         (_, Some(Recovered { tail: Tail::Torn { segment, offset, cut_bytes }, .. }))
             if !options.cut_torn_tail =>
         {
@@ -50,6 +50,14 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<
         (folder, Some(found)) => reopen(disk, dir, options, guard, folder, found),
         (folder, None) => create(disk, dir, options, guard, folder),
     }
+}
+
+type Found = (Folder, Option<Recovered>);
+
+/// Refuses a log that is shorter than it must be.
+fn reaching(options: &Options, found: Found) -> Result<Found, OpenError> {
+    let (end, must_reach) = (found.1.as_ref().map_or(Position::START, |found| found.end), options.must_reach);
+    if end < must_reach { Err(OpenError::Short { end, must_reach }) } else { Ok(found) }
 }
 
 type Guard = Option<Box<dyn std::any::Any + Send + Sync>>;

@@ -42,6 +42,9 @@ pub struct Options {
     /// knows from elsewhere what the log must hold. A flipped bit in the last batches cannot be told from a lost write by the log
     /// alone, so look first, with `read_only`, and cut then.
     pub cut_torn_tail: bool,
+    /// Where the log is known to have reached, by somebody who keeps that elsewhere: one whose end is found before this is refused as
+    /// [`OpenError::Short`], and nothing has changed. [`Position::START`] asks for nothing.
+    pub must_reach: Position,
     /// Danger: report records as durable without syncing them. A crash of the machine may lose anything, and since the log says of itself that
     /// it was durable, the next opening may find it damaged instead of torn.
     pub unsafe_no_sync: bool,
@@ -65,6 +68,7 @@ impl Default for Options {
             metadata: Bytes::new(),
             read_only: false,
             cut_torn_tail: true,
+            must_reach: Position::START,
             unsafe_no_sync: false,
             verify: Verify::All,
             write_back_bytes: 4 << 20,

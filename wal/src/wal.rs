@@ -58,7 +58,7 @@ impl Wal {
     ///
     /// # Errors
     /// [`OpenError::Locked`], [`OpenError::NotALog`], [`OpenError::Foreign`], [`OpenError::Version`],
-    /// [`OpenError::Damage`], [`OpenError::Torn`], [`OpenError::Options`]: then nothing has been changed. [`OpenError::Io`].
+    /// [`OpenError::Damage`], [`OpenError::Torn`], [`OpenError::Short`], [`OpenError::Options`]: then nothing has been changed. [`OpenError::Io`].
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Opened, OpenError> {
         crate::open::open(disk, dir, options)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ketch_wal::{Access, Disk, DiskFile, SegmentId};
+use ketch_wal::{Access, Disk, DiskFile, Position, SegmentId};
 
 use super::format::{self, Header};
 use crate::error::OpenError;
@@ -36,13 +36,13 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Loaded>, OpenEr
     Chunks::new(&path, file)?.load().map(Some)
 }
 
-/// Refuses what is no checkpoint, or one of a version not known here.
-pub(crate) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+/// Refuses what is no checkpoint, or one of a version not known here; gives the log's end as the checkpoint knows it.
+pub(crate) fn check(disk: &dyn Disk, dir: &Path) -> Result<Position, OpenError> {
     let path = dir.join(super::FILE);
     match disk.open(&path, false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Position::START),
         Err(source) => Err(OpenError::Io { path, source }),
-        Ok(file) => Chunks::new(&path, file).map(|_| ()),
+        Ok(file) => Chunks::new(&path, file)?.header().map(|header| header.end),
     }
 }
 
@@ -104,10 +104,14 @@ impl<'a> Chunks<'a> {
         Ok((content[0], content.slice(1..)))
     }
 
-    fn load(mut self) -> Result<Loaded, OpenError> {
+    fn header(&mut self) -> Result<Header, OpenError> {
         let (kind, content) = self.next()?;
         let header = Header::decode(&content).filter(|_| kind == format::HEADER);
-        let header = header.ok_or_else(|| self.damaged("it has no header"))?;
+        header.ok_or_else(|| self.damaged("it has no header"))
+    }
+
+    fn load(mut self) -> Result<Loaded, OpenError> {
+        let header = self.header()?;
         let (mut dead, mut tables) = (HashMap::new(), Tables::default());
         let (mut builder, mut keys, mut tombstones) = (Builder::default(), 0, Vec::new());
         loop {

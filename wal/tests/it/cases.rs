@@ -175,8 +175,16 @@ fn a_torn_tail_is_reported_with_its_place() {
     let before = disk.digest();
     let look_first = Options { cut_torn_tail: false, ..small() };
     let refused = Wal::open(disk.clone(), Path::new(DIR), look_first).unwrap_err();
+    let longer = Options { must_reach: Position::from_u64(end.as_u64() + 1), ..small() };
+    for read_only in [false, true] {
+        let short = Wal::open(disk.clone(), Path::new(DIR), Options { read_only, ..longer.clone() });
+        assert!(matches!(short.unwrap_err(), OpenError::Short { end: found, .. } if found == end));
+    }
     assert_eq!(disk.digest(), before, "it was to be looked at first");
-    let Opened { wal, recovery } = try_open(&disk).unwrap();
+    let nothing = Wal::open(disk.clone(), Path::new("/nothing"), longer).unwrap_err();
+    assert!(matches!(nothing, OpenError::Short { end: Position::START, .. }));
+    let exact = Options { must_reach: end, ..small() };
+    let Opened { wal, recovery } = Wal::open(disk.clone(), Path::new(DIR), exact).unwrap();
     let Tail::Torn { segment, offset, cut_bytes } = recovery.tail else { panic!("{recovery:?}") };
     assert_eq!((segment, offset), (end.segment(), end.offset()));
     assert!(cut_bytes > 3000);
