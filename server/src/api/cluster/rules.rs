@@ -9,6 +9,7 @@ use ketch_proto::rpc_error::RpcError;
 use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
+use crate::apply::cluster::Cluster;
 use crate::cluster::Member;
 
 /// For so long a peer must have been connected to count as healthy.
@@ -73,18 +74,28 @@ pub(super) async fn may_promote(api: &Api, context: &Context, id: u64) -> Result
     }
     api.barrier.pass(context.deadline).await?;
     let status = api.proposer.status();
-    let matched = |wanted: u64| {
-        status.progress.iter().find(|(peer, _)| *peer == wanted).map(|(_, progress)| progress.match_index)
-    };
-    let Some(own) = matched(status.id) else { return Err(RpcError::NotLeader.into()) };
-    let learner = matched(id).ok_or(RpcError::MemberNotFound)?;
-    if learner.saturating_mul(100) < own.saturating_mul(READY_PERCENT) {
-        return Err(RpcError::LearnerNotReady.into());
-    }
+    let progress: Vec<_> = status.progress.iter().map(|(peer, of)| (*peer, of.match_index)).collect();
     let cluster = api.shared.cluster();
+    has_enough(&progress, status.id, &cluster, id)?;
     let voters: Vec<&Member> = cluster.voters().collect();
     if api.limits.strict_reconfig && started(&voters) + 1 < quorum(voters.len() + 1) {
         return Err(RpcError::MemberNotEnoughStarted.into());
+    }
+    Ok(())
+}
+
+/// Whether the member `id` has nearly all of the leader's log. `progress` is what raft, as the member `own`, knows of each peer: a
+/// member that was added a moment ago is in the cluster before raft has heard of it.
+fn has_enough(progress: &[(u64, u64)], own: u64, cluster: &Cluster, id: u64) -> Result<(), RpcError> {
+    let matched = |wanted: u64| progress.iter().find(|(peer, _)| *peer == wanted).map(|&(_, index)| index);
+    let own = matched(own).ok_or(RpcError::NotLeader)?;
+    let of_id = match matched(id) {
+        Some(index) => index,
+        None if cluster.members.contains_key(&id) => 0,
+        None => return Err(RpcError::MemberNotFound),
+    };
+    if of_id.saturating_mul(100) < own.saturating_mul(READY_PERCENT) {
+        return Err(RpcError::LearnerNotReady);
     }
     Ok(())
 }
@@ -134,4 +145,28 @@ fn started(members: &[&Member]) -> usize {
 fn connected(api: &Api, members: &[&Member]) -> usize {
     let own = api.shared.member_id;
     members.iter().filter(|member| member.id == own || api.network.connected_for(member.id, HEALTHY)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_that_raft_has_not_heard_of_yet_is_not_ready_rather_than_unknown() {
+        let member = |id, is_learner| Member {
+            id,
+            peer_urls: Vec::new(),
+            is_learner,
+            name: String::new(),
+            client_urls: Vec::new(),
+        };
+        let members = [(1, member(1, false)), (2, member(2, true))].into_iter().collect();
+        let cluster = Cluster { members, ..Cluster::default() };
+        let asked = |progress: &[(u64, u64)], id| has_enough(progress, 1, &cluster, id);
+        assert_eq!(asked(&[(1, 100)], 2), Err(RpcError::LearnerNotReady));
+        assert_eq!(asked(&[(1, 100)], 3), Err(RpcError::MemberNotFound));
+        assert_eq!(asked(&[(1, 100), (2, 89)], 2), Err(RpcError::LearnerNotReady));
+        assert_eq!(asked(&[(1, 100), (2, 90)], 2), Ok(()));
+        assert_eq!(asked(&[], 2), Err(RpcError::NotLeader));
+    }
 }

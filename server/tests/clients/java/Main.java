@@ -184,7 +184,8 @@ public final class Main {
                     get(kv.put(bytes("resume/" + number), bytes("")));
                     done = true;
                 } catch (ExecutionException error) {
-                    System.out.println("# " + error.getCause());
+                    // On one line: some causes have several, which tell of the library's own sockets.
+                    System.out.println("# " + error.getCause().toString().replaceAll("\\R", " "));
                     Thread.sleep(20);
                 }
             }
