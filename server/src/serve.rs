@@ -45,6 +45,9 @@ impl Listener {
     }
 }
 
+/// How long clients have to say that they speak HTTP/2, with gRPC-Go's servers.
+pub const HANDSHAKE: Duration = Duration::from_secs(120);
+
 /// How connections of a listener behave.
 #[derive(Debug, Clone)]
 pub struct Connections {
@@ -54,6 +57,8 @@ pub struct Connections {
     pub ping_min: Duration,
     /// Pings to idle clients, and how long to wait for their answer; zero: none.
     pub keepalive: (Duration, Duration),
+    /// A client that has begun to say that it speaks HTTP/2 has so long to say it whole, its settings included.
+    pub handshake: Duration,
 }
 
 /// What a port answers.

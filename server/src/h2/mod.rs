@@ -23,6 +23,7 @@
 //! | fields that it wants remembered | 4 KiB |
 //! | bytes that it does not take | 256 KiB of what it caused; answers wait with their tasks above 128 KiB |
 //! | streams | as many as are announced (`--max-concurrent-streams`) |
+//! | time until its settings have come | two minutes ([`serve`](crate::serve)) |
 //! | requests that it takes back or that are none | 10,000 more than were answered, then it is sent away |
 
 pub mod exchange;

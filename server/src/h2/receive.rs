@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
 use super::frame::{self, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, Reason, WINDOW_MAX, flag, kind, setting};
 use super::request::{FIELDS_BYTES_MAX, Problem, RequestHead};
@@ -163,8 +164,7 @@ impl State {
             Ok(head) if !(ends && head.content_length.is_some_and(|length| length > 0)) => head,
             Err(Problem::TooLarge) => {
                 self.begin(id, ends, None);
-                self.answer_without_body(id, 431);
-                return self.waste();
+                return self.refuse(id, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
             }
             _ => {
                 self.write(|out| frame::write_reset(id, Reason::Protocol, out));

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 
 use super::frame::{self, Head, Reason, flag, kind};
-use super::state::{State, UNSENT_MAX};
+use super::state::{Fatal, State, UNSENT_MAX};
 
 /// So many streams that wait for the connection are woken together.
 const WOKEN_MAX: usize = 16;
@@ -25,9 +25,17 @@ pub enum Sent {
 impl State {
     /// Begins an answer; `ends` it at the same time if there is nothing behind the head. False if the stream is gone.
     pub fn send_head(&mut self, id: u32, status: StatusCode, headers: &HeaderMap, ends: bool) -> bool {
-        let Some(stream) = self.streams.get_mut(&id) else { return false };
-        stream.answered = true;
+        if !self.streams.contains_key(&id) {
+            return false;
+        }
         self.wasted = self.wasted.saturating_sub(1);
+        self.begin_answer(id, status, headers, ends);
+        true
+    }
+
+    fn begin_answer(&mut self, id: u32, status: StatusCode, headers: &HeaderMap, ends: bool) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.answered = true;
         self.write_block(id, ends, |encoder, out| {
             encoder.status(status.as_u16(), out);
             headers.iter().for_each(|(name, value)| encoder.field(name.as_str(), value.as_bytes(), out));
@@ -35,7 +43,6 @@ impl State {
         if ends {
             self.ends(id);
         }
-        true
     }
 
     /// Ends an answer with trailers. False if the stream is gone.
@@ -128,9 +135,10 @@ impl State {
         }
     }
 
-    pub(super) fn answer_without_body(&mut self, id: u32, status: u16) {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.send_head(id, status, &HeaderMap::new(), true);
+    /// Refuses a request by its head alone. It counts as one that came to nothing.
+    pub(super) fn refuse(&mut self, id: u32, status: StatusCode) -> Result<(), Fatal> {
+        self.begin_answer(id, status, &HeaderMap::new(), true);
+        self.waste()
     }
 
     /// The answer has ended; the stream with it, also if the client has more to say.

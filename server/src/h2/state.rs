@@ -168,6 +168,8 @@ pub struct State {
     pub(super) wasted: u32,
     /// No more requests are taken.
     pub(super) closing: bool,
+    /// The last stream that was taken, once the client was told which.
+    last_taken: Option<u32>,
     /// The last word was said.
     pub(super) failed: bool,
 }
@@ -198,6 +200,7 @@ impl State {
             pings: Pings::new(options.ping_min),
             wasted: 0,
             closing: false,
+            last_taken: None,
             failed: false,
         };
         state.write(|out| {
@@ -215,8 +218,7 @@ impl State {
     /// Says that no more requests are taken. Those under way go on.
     pub fn close(&mut self) {
         if !std::mem::replace(&mut self.closing, true) && !self.failed {
-            let last = self.highest;
-            self.write(|out| frame::write_goaway(last, Reason::NoError, "", out));
+            self.go_away(Reason::NoError, "");
         }
     }
 
@@ -225,9 +227,14 @@ impl State {
         if std::mem::replace(&mut self.failed, true) {
             return;
         }
-        let last = self.highest;
-        self.write(|out| frame::write_goaway(last, fatal.reason, fatal.why, out));
+        self.go_away(fatal.reason, fatal.why);
         self.abandon();
+    }
+
+    /// Names the last stream that was taken: those after it are refused, so it stays the same when it is named again.
+    fn go_away(&mut self, reason: Reason, why: &str) {
+        let last = *self.last_taken.get_or_insert(self.highest);
+        self.write(|out| frame::write_goaway(last, reason, why, out));
     }
 
     /// Lets go of all streams: their tasks find nobody any more.
@@ -242,6 +249,12 @@ impl State {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.failed || self.closing && self.streams.is_empty()
+    }
+
+    /// Whether the client has said its settings, which it does first of all.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// Whether `stream` is open.

@@ -272,6 +272,7 @@ impl Network {
             streams_max: STREAMS_MAX,
             ping_min: Duration::ZERO,
             keepalive: (Duration::ZERO, Duration::ZERO),
+            handshake: serve::HANDSHAKE,
         };
         let protocols = Protocols { grpc: None, http };
         self.runtime.spawn(serve::serve(listener, protocols, connections, stop));

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -13,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::http2::Http2;
@@ -27,7 +29,7 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let sniffed = tokio::select! {
-        sniffed = sniff(&mut stream) => sniffed,
+        sniffed = sniff(&mut stream, connections.handshake) => sniffed,
         _ = stop.wait_for(|&stop| stop) => return,
     };
     match sniffed {
@@ -38,18 +40,23 @@ pub(super) async fn serve(
     }
 }
 
-/// Reads until it is clear whether this is HTTP/2; gives what was read.
-async fn sniff(stream: &mut Stream) -> io::Result<(bool, Bytes)> {
+/// Reads until it is clear whether this is HTTP/2; gives what was read. A client may be silent for as long as it likes, as with etcd, but
+/// not in the middle of a word.
+async fn sniff(stream: &mut Stream, handshake: Duration) -> io::Result<(bool, Bytes)> {
     let mut early = [0; PREFACE.len()];
-    let mut have = 0;
-    loop {
-        let more = stream.read(&mut early[have..]).await?;
-        have += more;
-        let is_http2 = more > 0 && early[..have] == PREFACE[..have];
-        if !is_http2 || have == PREFACE.len() {
-            return Ok((is_http2, Bytes::copy_from_slice(&early[..have])));
+    let mut have = stream.read(&mut early).await?;
+    let rest = async {
+        while (1..PREFACE.len()).contains(&have) && early[..have] == PREFACE[..have] {
+            match stream.read(&mut early[have..]).await? {
+                0 => break,
+                more => have += more,
+            }
         }
-    }
+        io::Result::Ok(early[..have] == *PREFACE)
+    };
+    let is_http2 =
+        timeout(handshake, rest).await.map_err(|_late| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok((is_http2, Bytes::copy_from_slice(&early[..have])))
 }
 
 async fn http1(io: Early, protocols: Protocols, stop: watch::Receiver<bool>) {
@@ -161,5 +168,38 @@ mod tests {
         let mut all = String::new();
         io.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "early late");
+    }
+
+    #[tokio::test]
+    async fn a_client_may_be_silent_but_not_in_the_middle_of_a_word() {
+        const BRIEF: Duration = Duration::from_millis(5);
+        let (silent, mut speaks) = duplex(64);
+        let mut silent: Stream = Box::new(silent);
+        let waits = tokio::spawn(async move { sniff(&mut silent, BRIEF).await });
+        for said in [&PREFACE[..1], &PREFACE[..23]] {
+            let (server, mut client) = duplex(64);
+            let mut server: Stream = Box::new(server);
+            client.write_all(said).await.unwrap();
+            let late = sniff(&mut server, BRIEF).await.unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::TimedOut, "{said:?}");
+        }
+        assert!(!waits.is_finished());
+        speaks.write_all(PREFACE).await.unwrap();
+        assert!(waits.await.unwrap().unwrap().0);
+    }
+
+    #[tokio::test]
+    async fn http2_is_told_from_all_else() {
+        const LONG: Duration = Duration::from_secs(60);
+        for (said, expected) in
+            [(PREFACE, true), (b"PRI * HTTP/1.1\r\n\r\n", false), (b"GET / HTTP/1.1", false), (b"PRI", false)]
+        {
+            let (server, mut client) = duplex(64);
+            let mut server: Stream = Box::new(server);
+            client.write_all(said).await.unwrap();
+            drop(client);
+            let (is_http2, early) = sniff(&mut server, LONG).await.unwrap();
+            assert_eq!((is_http2, &early[..]), (expected, said));
+        }
     }
 }

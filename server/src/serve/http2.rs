@@ -18,7 +18,7 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -57,6 +57,8 @@ pub(super) struct Http2 {
     keepalive: Option<KeepAlive>,
     stopping: Stopping,
 }
+    /// Until the client has said its settings.
+    handshake: Option<Pin<Box<Sleep>>>,
 
 /// The calls that are carried out here.
 struct Calls {
@@ -92,8 +94,9 @@ impl Http2 {
         let (streams_max, ping_min) = (connections.streams_max, connections.ping_min);
         let link = Link::new(Options { streams_max, ping_min, tag });
         let keepalive = KeepAlive::new(connections.keepalive);
-        let stopping = Stopping::new(stop);
-        Http2 { stream, link, sending: Output::default(), protocols, calls: None, keepalive, stopping }
+        let (sending, stopping) = (Output::default(), Stopping::new(stop));
+        let handshake = Some(Box::pin(sleep(connections.handshake)));
+        Http2 { stream, link, sending, protocols, calls: None, keepalive, handshake, stopping }
     }
 
     /// Reads what has come and begins what it asks for. Pending when nothing more has come, ready with false when nothing more will.
@@ -243,6 +246,13 @@ impl Http2 {
         if let Some(keepalive) = &mut self.keepalive {
             let link = &self.link;
             let silent = keepalive.poll(context, |payload| link.here(|state| state.ping(payload)));
+        if let Some(handshake) = &mut self.handshake {
+            if self.link.here(|state| state.is_settled()) {
+                self.handshake = None;
+            } else if handshake.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+        }
             if silent.is_ready() {
                 return Poll::Ready(());
             }

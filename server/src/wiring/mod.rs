@@ -149,6 +149,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         keepalive: (config.grpc_keepalive_interval, config.grpc_keepalive_timeout),
     };
     let state = HttpState {
+        handshake: serve::HANDSHAKE,
         probe: Arc::new(MemberProbe::new(Arc::clone(&api))),
         metrics: Arc::clone(&metrics),
         access: Arc::new(http::Access::new(config)),

@@ -432,6 +432,17 @@ fn floods_end() {
         client.events.clear();
     }
     assert_eq!(client.result, Ok(()));
+    // Requests whose fields are too large are answered, but come to nothing.
+    let mut client = Client::new();
+    let large = [POST, b"\x40\x01x\x7f\xa1\x1e", &[b'v'; 4000], &[0xbe; 300]].concat();
+    client.send(&headers(1, 1, &large));
+    let again = [POST, &[0xbe; 300][..]].concat();
+    let mut stream = 3;
+    while client.result.is_ok() {
+        client.send(&headers(stream, 1, &again)).frames();
+        stream += 2;
+        assert!(stream < 4 * WASTED_MAX, "for ever");
+    }
     // A header block without end, in frames with something in them and without.
     for piece in [&b""[..], &[b'x'; 16_000]] {
         let mut client = Client::new();
@@ -461,7 +472,16 @@ fn too_many_streams_and_too_late_ones_are_refused() {
     client.send(&reset(3));
     assert_eq!(client.send(&headers(205, 0, POST)).reset_of(205), Some(Reason::RefusedStream as u32));
     assert!(!client.state.is_over(), "those that are open go on");
-    for number in 2..102 {
+    // The last stream that was taken never rises (RFC 9113, section 6.8).
+    client.send(&data(0, 0, b""));
+    let frames = client.frames();
+    assert_eq!((frames[0].0.kind, &frames[0].1[..8]), (kind::GOAWAY, &b"\0\0\0\xcb\0\0\0\x01"[..]));
+    let mut client = Client::new();
+    for number in 0..100 {
+        client.send(&headers(2 * number + 1, 0, POST));
+    }
+    client.state.close();
+    for number in 0..100 {
         client.state.cancel(2 * number + 1, Reason::Cancel);
     }
     assert!(client.state.is_over());

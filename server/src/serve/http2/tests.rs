@@ -16,6 +16,7 @@ use super::*;
 use crate::h2::PREFACE;
 
 const PIECE_BYTES: usize = 64 << 10;
+const HANDSHAKE: Duration = Duration::from_millis(200);
 
 fn serve(http: Router, keepalive: Duration) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
     serve_through(1 << 16, http, keepalive)
@@ -27,8 +28,12 @@ fn serve_through(
     keepalive: Duration,
 ) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
     let (mut server, client) = duplex(pipe_bytes);
-    let connections =
-        Connections { streams_max: 10, ping_min: Duration::ZERO, keepalive: (keepalive, keepalive) };
+    let connections = Connections {
+        streams_max: 10,
+        ping_min: Duration::ZERO,
+        keepalive: (keepalive, keepalive),
+        handshake: HANDSHAKE,
+    };
     let (stop, stopped) = watch::channel(false);
     let protocols = Protocols { grpc: None, http };
     let served = tokio::spawn(async move {
@@ -153,4 +158,16 @@ async fn a_client_that_took_nothing_for_a_while_is_heard_again() {
         let read = tokio::time::timeout(Duration::from_secs(20), client.read(&mut buffer)).await;
         got += read.expect("the server goes on reading").unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_its_settings_is_left_and_one_that_has_may_be_silent() {
+    let (mut settled, _stop, stays) = serve(Router::new(), Duration::ZERO);
+    settled.write_all(PREFACE).await.unwrap();
+    settled.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let (mut client, _stop, served) = serve(Router::new(), Duration::ZERO);
+    client.write_all(PREFACE).await.unwrap();
+    client.write_all(b"\0\0\0\x04\0").await.unwrap();
+    served.await.unwrap();
+    assert!(!stays.is_finished());
 }
