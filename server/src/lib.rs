@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod aside;
 pub mod bootstrap;
 pub mod caller;
 pub mod clock;

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
 use crate::memory;
+use crate::priority;
 use crate::quota::Reserve;
 
 /// How long the thread rests when there is nothing to do.
@@ -60,6 +61,8 @@ impl Upkeep {
 
     /// The upkeep thread's life, until `stop` is set.
     pub fn run(mut self, stop: &AtomicBool) {
+        // Not more than that: while it has the applier, commands wait.
+        priority::give_way_at_once();
         while !stop.load(Ordering::SeqCst) && self.driver.stopped().is_none() {
             match self.round() {
                 Ok(true) => {}

@@ -21,8 +21,7 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+use crate::aside::Aside;
 use crate::metrics::Metrics;
 use crate::peer::Network;
 use crate::propose::{ProposeError, Proposer};
@@ -73,12 +72,9 @@ pub struct Api {
     pub streams: Arc<streams::OpenStreams>,
     /// What all watch streams share.
     pub watches: Arc<watch::Watches>,
-    /// Places for large reads, which run beside the request threads.
-    pub large_reads: Arc<Semaphore>,
+    /// The threads for what is large.
+    pub aside: Arc<Aside>,
 }
-
-/// How many large reads run at the same time.
-pub const LARGE_READS_MAX: usize = 4;
 
 impl Api {
     /// Whether a request that adds about `cost` bytes to the store may go on. As in etcd this is asked before

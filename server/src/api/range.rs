@@ -1,7 +1,5 @@
 //! Ranges: small ones are read where the request is, large ones on a bounded pool beside it.
 
-use std::sync::Arc;
-
 use ketch_mvcc::{KeyRange, Query, View};
 use ketch_proto::etcdserverpb::ResponseHeader;
 use ketch_proto::rpc_error::RpcError;
@@ -10,6 +8,7 @@ use super::Api;
 use super::answer::{DeleteAnswer, OpAnswer, PutAnswer, RangeAnswer, TxnAnswer};
 use super::error::ApiError;
 use crate::apply::answer as applied;
+use crate::aside::Stopping;
 
 /// From how many pairs on a read leaves the request's thread.
 pub(super) const LARGE: u64 = 512;
@@ -105,15 +104,7 @@ pub(crate) async fn beside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let Ok(place) = Arc::clone(&api.large_reads).acquire_owned().await else {
-        return Err(RpcError::ServerStopped.into());
-    };
-    // The place belongs to the work: a client that goes away does not make room while its read still runs.
-    let work = move || {
-        let _place = place;
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_gone| Err(RpcError::ServerStopped.into()))
+    api.aside.read(work).await.unwrap_or_else(|Stopping| Err(RpcError::ServerStopped.into()))
 }
 
 fn for_each_range(

@@ -14,10 +14,22 @@ use super::outgoing::Outgoing;
 
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// An answer from this size on is long: its pieces are not made on the threads that serve requests.
+const LONG_BYTES: usize = 1 << 20;
+
+/// Among the extensions of an answer that is long, or may become so.
+#[derive(Debug, Clone, Copy)]
+pub struct Long;
+
 /// The answer to a unary call.
 #[must_use]
 pub fn unary(outgoing: Outgoing) -> Response<tonic::body::Body> {
-    respond(tonic::body::Body::new(UnaryBody { message: Some(outgoing), ended: false }))
+    let is_long = outgoing.len() >= LONG_BYTES && !outgoing.is_whole();
+    let mut response = respond(tonic::body::Body::new(UnaryBody { message: Some(outgoing), ended: false }));
+    if is_long {
+        response.extensions_mut().insert(Long);
+    }
+    response
 }
 
 /// The answer to a server-streaming call: the stream's messages, then OK or the stream's error.
@@ -26,7 +38,9 @@ pub fn streaming<S>(messages: S) -> Response<tonic::body::Body>
 where
     S: Stream<Item = Result<Outgoing, Status>> + Send + Unpin + 'static,
 {
-    respond(tonic::body::Body::new(StreamBody { messages, message: None, ended: false }))
+    let mut response = respond(tonic::body::Body::new(StreamBody { messages, message: None, ended: false }));
+    response.extensions_mut().insert(Long);
+    response
 }
 
 fn respond(body: tonic::body::Body) -> Response<tonic::body::Body> {

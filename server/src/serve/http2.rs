@@ -15,7 +15,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body::Body as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -27,8 +26,9 @@ use super::keepalive::KeepAlive;
 use super::{Connections, Protocols, Stream};
 use crate::api::express::{self, Begun, Ended, Express, Pending};
 use crate::api::router;
+use crate::aside::Aside;
 use crate::clock;
-use crate::grpc::answer;
+use crate::grpc::answer::{self, Long};
 use crate::grpc::outgoing::Outgoing;
 use crate::h2::{Bell, Body, Event, Link, Options, Output, Reason, Reply, RequestHead, Sent, State};
 use crate::metrics::CountRpcsLayer;
@@ -38,6 +38,8 @@ use crate::wait::Sink;
 
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 64 << 10;
+/// So many pieces of a body that is long, or may become so, are made where its request was served.
+const BRIEF: usize = 4;
 /// So many reads one after the other, then other connections have their turn.
 const READS_MAX: usize = 4;
 
@@ -55,10 +57,10 @@ pub(super) struct Http2 {
     protocols: Protocols,
     calls: Option<Calls>,
     keepalive: Option<KeepAlive>,
-    stopping: Stopping,
-}
     /// Until the client has said its settings.
     handshake: Option<Pin<Box<Sleep>>>,
+    stopping: Stopping,
+}
 
 /// The calls that are carried out here.
 struct Calls {
@@ -187,16 +189,17 @@ impl Http2 {
         match &self.protocols.grpc {
             Some(api) if is_grpc(&request) => {
                 let api = Arc::clone(api);
+                let aside = Some(Arc::clone(&api.aside));
                 let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
                 let mut service = counted.layer(service_fn(move |request| {
                     let api = Arc::clone(&api);
                     async move { Ok::<_, Infallible>(router::serve(api, request).await) }
                 }));
-                tokio::spawn(respond(service.call(request), reply));
+                tokio::spawn(respond(service.call(request), reply, aside));
             }
             _ => {
                 let call = self.protocols.http.clone().oneshot(request.map(axum::body::Body::new));
-                tokio::spawn(respond(call, reply));
+                tokio::spawn(respond(call, reply, None));
             }
         }
     }
@@ -243,9 +246,6 @@ impl Http2 {
         if self.stopping.poll(context).is_ready() {
             self.link.here(State::close);
         }
-        if let Some(keepalive) = &mut self.keepalive {
-            let link = &self.link;
-            let silent = keepalive.poll(context, |payload| link.here(|state| state.ping(payload)));
         if let Some(handshake) = &mut self.handshake {
             if self.link.here(|state| state.is_settled()) {
                 self.handshake = None;
@@ -253,6 +253,9 @@ impl Http2 {
                 return Poll::Ready(());
             }
         }
+        if let Some(keepalive) = &mut self.keepalive {
+            let link = &self.link;
+            let silent = keepalive.poll(context, |payload| link.here(|state| state.ping(payload)));
             if silent.is_ready() {
                 return Poll::Ready(());
             }
@@ -356,7 +359,7 @@ fn send_answer(link: &Arc<Link>, stream: u32, mut answer: Outgoing) {
         }
         answer = Outgoing::again(message);
     }
-    tokio::spawn(respond(std::future::ready(Ok(answer::unary(answer))), Reply::new(link, stream)));
+    tokio::spawn(respond(std::future::ready(Ok(answer::unary(answer))), Reply::new(link, stream), None));
 }
 
 fn send_end(link: &Arc<Link>, stream: u32, ended: Ended, express: &Express) {
@@ -371,7 +374,8 @@ fn send_end(link: &Arc<Link>, stream: u32, ended: Ended, express: &Express) {
             let read = async move {
                 Ok(Express::read(&api, *txn).await.map_or_else(Status::into_http, answer::unary))
             };
-            tokio::spawn(respond(read, Reply::new(link, stream)));
+            let aside = Some(Arc::clone(&express.api().aside));
+            tokio::spawn(respond(read, Reply::new(link, stream), aside));
         }
     }
 }
@@ -381,10 +385,13 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     request.headers().get(header::CONTENT_TYPE).is_some_and(is_type)
 }
 
-/// Makes the answer and sends it; gives up as soon as the client does.
-async fn respond<B>(call: impl Future<Output = Result<Response<B>, Infallible>>, mut reply: Reply)
-where
-    B: http_body::Body<Data = Bytes>,
+/// Makes the answer and sends it; gives up as soon as the client does. What is long goes on `aside`, if there is such a place.
+async fn respond<B>(
+    call: impl Future<Output = Result<Response<B>, Infallible>>,
+    mut reply: Reply,
+    aside: Option<Arc<Aside>>,
+) where
+    B: http_body::Body<Data = Bytes, Error: Send> + Send + Unpin + 'static,
 {
     let made = {
         let mut call = pin!(call);
@@ -397,43 +404,54 @@ where
     let Some(Ok(response)) = made else { return };
     let (head, body) = response.into_parts();
     let ends = body.is_end_stream();
-    if reply.send_head(&head, ends) && !ends {
-        send(body, reply).await;
+    if !reply.send_head(&head, ends) || ends {
+        return;
+    }
+    let aside = aside.filter(|_| head.extensions.get::<Long>().is_some());
+    let here = if aside.is_some() { BRIEF } else { usize::MAX };
+    if let (Some((body, reply)), Some(aside)) = (send(body, reply, here).await, aside) {
+        drop(aside.spawn(send(body, reply, usize::MAX)));
     }
 }
 
-/// Sends a body, as fast as the client takes it.
-async fn send<B: http_body::Body<Data = Bytes>>(body: B, mut reply: Reply) {
-    let mut body = pin!(body);
-    loop {
-        let frame = poll_fn(|context| match body.as_mut().poll_frame(context) {
+/// Sends a body, as fast as the client takes it; gives it back if there is more of it than so many pieces.
+async fn send<B>(mut body: B, mut reply: Reply, pieces: usize) -> Option<(B, Reply)>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    for _ in 0..pieces {
+        let frame = poll_fn(|context| match Pin::new(&mut body).poll_frame(context) {
             Poll::Ready(frame) => Poll::Ready(Some(frame)),
             Poll::Pending => reply.poll_gone(context).map(|()| None),
         });
-        let Some(frame) = frame.await else { return };
-        match frame {
+        match frame.await? {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(mut data) => {
                     let ends = body.is_end_stream();
                     let is_there = poll_fn(|context| reply.poll_send(context, &mut data, ends)).await;
                     if !is_there || ends {
-                        return;
+                        return None;
                     }
                 }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        return reply.send_trailers(&trailers);
+                        reply.send_trailers(&trailers);
+                        return None;
                     }
                 }
             },
-            Some(Err(_)) => return reply.reset(Reason::Internal),
+            Some(Err(_)) => {
+                reply.reset(Reason::Internal);
+                return None;
+            }
             None => {
                 let mut nothing = Bytes::new();
                 poll_fn(|context| reply.poll_send(context, &mut nothing, true)).await;
-                return;
+                return None;
             }
         }
     }
+    Some((body, reply))
 }
 
 #[cfg(test)]

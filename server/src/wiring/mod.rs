@@ -3,6 +3,7 @@
 //! | who | runs on | talks to |
 //! | --- | --- | --- |
 //! | listeners, connections, requests | tokio, one task each | `Api` → `Proposer`, `ReadBarrier` → `Driver::submit` |
+//! | `ketch-large` | threads that give way to all others | large reads, the pieces of long answers → their connections |
 //! | `ketch-drive` | its own thread | consensus → log → consensus → applier → waiters |
 //! | `ketch-peer`, `ketch-bulk` | a thread with an event loop each | peers: messages → `Driver::receive`; snapshots → `Staging` |
 //! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus; the log, while something long is applied |
@@ -21,12 +22,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::streams::{self, OpenStreams};
 use crate::api::watch::Watches;
-use crate::api::{Api, LARGE_READS_MAX, Limits};
+use crate::api::{Api, Limits};
+use crate::aside::Aside;
 use crate::bootstrap::Opened;
 use crate::config::{Config, Url};
 use crate::consensus::core::Input;
@@ -124,7 +126,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         metrics: Arc::clone(&metrics),
         streams: Arc::default(),
         watches: Arc::clone(&watches),
-        large_reads: Arc::new(Semaphore::new(LARGE_READS_MAX)),
+        aside: Arc::new(Aside::start()?),
     });
     metrics.set_server_id(identity.member_id);
     api.limits.quota.log();
@@ -147,9 +149,9 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         streams_max: config.max_concurrent_streams,
         ping_min: config.grpc_keepalive_min_time,
         keepalive: (config.grpc_keepalive_interval, config.grpc_keepalive_timeout),
+        handshake: serve::HANDSHAKE,
     };
     let state = HttpState {
-        handshake: serve::HANDSHAKE,
         probe: Arc::new(MemberProbe::new(Arc::clone(&api))),
         metrics: Arc::clone(&metrics),
         access: Arc::new(http::Access::new(config)),

@@ -19,6 +19,7 @@ use tokio_stream::Stream;
 use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
+use crate::aside::Aside;
 use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
 use crate::snapshot::source::Source;
@@ -48,6 +49,7 @@ pub async fn snapshot(
         pinned: Pinned::new(Source::new(&view, numbers)?),
         reading: None,
         metrics: Arc::clone(&api.metrics),
+        aside: Arc::clone(&api.aside),
         piece: Bytes::new(),
         sent: 0,
         total: 0,
@@ -61,6 +63,7 @@ pub struct SnapshotStream {
     pinned: Arc<Pinned>,
     reading: Option<Reading>,
     metrics: Arc<Metrics>,
+    aside: Arc<Aside>,
     /// What was read and not yet sent.
     piece: Bytes,
     sent: u64,
@@ -113,7 +116,7 @@ impl SnapshotStream {
                 let Some(mut source) = lock(&self.pinned.source).take() else {
                     return Poll::Ready(Err(RpcError::TimedOut.into()));
                 };
-                tokio::task::spawn_blocking(move || {
+                self.aside.block(move || {
                     let piece = source.next_piece();
                     (source, piece)
                 })
