@@ -31,6 +31,8 @@ const STAGE_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Io {
     out: Vec<u8>,
     unsynced: Vec<Arc<Segment>>,
+    /// What is written now is about to be read: it goes through the system's memory in any case.
+    is_wanted: bool,
 }
 
 /// The frame of a layout record.
@@ -182,12 +184,17 @@ impl Core {
         let mut stage = self.stage();
         let next = self.maker.take(&self.counters).map_err(|e| Error::io("begin a segment", e))?;
         footer.positions_mut().clear();
+        if self.options().uncached {
+            self.write_stage(&mut io, &mut stage)?;
+            io.is_wanted = true;
+        }
         let close = Close { kind: KIND_COMMIT, next: next.id, footer: true };
         self.stage_whole(&mut stage, footer, close);
         let sealed = Arc::clone(&stage.segment);
         sealed.seal(footer.positions().first().map_or(0, |position| position.offset()));
         self.begin_segment(&mut io, &mut stage, next, (0, &[]), COMMIT, &mut Vec::new())?;
         self.write_stage(&mut io, &mut stage)?;
+        io.is_wanted = false;
         Ok(sealed)
     }
 
@@ -273,7 +280,7 @@ impl Core {
     fn write_out(&self, io: &mut Io, segment: Arc<Segment>, at: u64, end: u64) -> Result<(), Error> {
         // Bytes of a batch that others hold places behind cannot be taken back: a failure here is for good.
         let written = self.group.check().and_then(|()| {
-            let uncached = self.options().uncached;
+            let uncached = self.options().uncached && !io.is_wanted;
             let write = || match uncached {
                 true => segment.file.write_uncached(at, &io.out),
                 false => segment.file.write_at(at, &io.out),
