@@ -9,9 +9,10 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What the first block of each segment carries; opening a directory with other metadata is the caller's to refuse.
     pub metadata: Bytes,
-    /// Never sync: a crash of the machine may lose everything. For tests and bulk loads only.
+    /// Never sync: a crash of the machine may lose everything, also one after a later opening without this option, until the system has
+    /// written what was left to it (`sync`). For tests and bulk loads only.
     pub unsafe_no_sync: bool,
-    /// Only read; nothing on disk is changed.
+    /// Only read; nothing on disk is changed. Nobody may be writing: a checkpoint that appears meanwhile can make the folder look damaged.
     pub read_only: bool,
     /// A checkpoint is due when this many versions follow the last one, and a quarter of its keys.
     pub checkpoint_versions: u64,

@@ -7,42 +7,52 @@
 //!
 //! A system or file system without direct I/O gets ordinary writes.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Places, lengths and memory of direct writes are multiples of this. No device asks for more.
 const BLOCK: usize = 4096;
 /// As many bytes as go to the device by one call.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The way past memory into one file.
-#[derive(Debug, Default)]
-pub(crate) struct Direct {
-    /// The file, opened for it; `None` where that is impossible.
-    file: OnceLock<Option<File>>,
-    /// A piece in memory as direct I/O wants it.
-    piece: Mutex<Vec<u8>>,
+thread_local! {
+    /// A piece in memory as direct I/O wants it: one for each thread that writes so, however many files it writes.
+    static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Direct {
-    /// Writes `bytes` at `offset` of `file`, which this always belongs to.
-    pub(crate) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let head = (offset.next_multiple_of(BLOCK as u64) - offset) as usize;
-        let whole = bytes.len().saturating_sub(head) / BLOCK * BLOCK;
-        let direct = if whole > 0 { self.file.get_or_init(|| reopen(file)).as_ref() } else { None };
-        let Some(direct) = direct else { return file.write_all_at(bytes, offset) };
-        let (head, rest) = bytes.split_at(head);
-        let (blocks, tail) = rest.split_at(whole);
-        file.write_all_at(head, offset)?;
-        let at = offset + head.len() as u64;
-        self.blocks(file, direct, at, blocks)?;
-        file.write_all_at(tail, at + whole as u64)
-    }
+/// What is in front of the whole blocks of `bytes`, which belong at `offset`; the blocks; what is behind them.
+pub(crate) fn split(offset: u64, bytes: &[u8]) -> [&[u8]; 3] {
+    let head = (offset.next_multiple_of(BLOCK as u64) - offset) as usize;
+    let (head, rest) = bytes.split_at(head.min(bytes.len()));
+    let (blocks, tail) = rest.split_at(rest.len() / BLOCK * BLOCK);
+    [head, blocks, tail]
+}
 
-    fn blocks(&self, file: &File, direct: &File, at: u64, blocks: &[u8]) -> io::Result<()> {
-        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+/// Writes `bytes` at `offset` of `file`.
+pub(crate) fn write(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    write_by(file, offset, bytes, reopen)
+}
+
+/// The way past memory is opened for each write, which costs next to nothing beside it, and so nothing stays open.
+fn write_by(
+    file: &File,
+    offset: u64,
+    bytes: &[u8],
+    reopen: impl Fn(&File) -> Option<File>,
+) -> io::Result<()> {
+    let [head, blocks, tail] = split(offset, bytes);
+    let direct = if blocks.is_empty() { None } else { reopen(file) };
+    let Some(direct) = direct else { return file.write_all_at(bytes, offset) };
+    file.write_all_at(head, offset)?;
+    let at = offset + head.len() as u64;
+    write_blocks(file, &direct, at, blocks)?;
+    file.write_all_at(tail, at + blocks.len() as u64)
+}
+
+fn write_blocks(file: &File, direct: &File, at: u64, blocks: &[u8]) -> io::Result<()> {
+    PIECE.with_borrow_mut(|piece| {
         piece.resize(PIECE_BYTES + BLOCK, 0);
         let skip = piece.as_ptr().align_offset(BLOCK).min(BLOCK);
         for (i, part) in blocks.chunks(PIECE_BYTES).enumerate() {
@@ -56,7 +66,7 @@ impl Direct {
             }
         }
         Ok(())
-    }
+    })
 }
 
 #[cfg(target_os = "linux")]
@@ -84,12 +94,11 @@ mod tests {
     #[test]
     fn what_goes_past_memory_is_what_is_read() {
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let direct = Direct::default();
         let lens = [1, 4095, 4096, 4097, 100, 3 * PIECE_BYTES + 5, 8192, 60_000, 3000, PIECE_BYTES, 20_000];
         let mut whole: Vec<u8> = Vec::new();
         for (i, len) in lens.into_iter().enumerate() {
             let piece = bytes(len, i);
-            direct.write(&file, whole.len() as u64, &piece).unwrap();
+            write(&file, whole.len() as u64, &piece).unwrap();
             whole.extend_from_slice(&piece);
             let mut found = vec![0; whole.len()];
             file.read_exact_at(&mut found, 0).unwrap();
@@ -102,7 +111,7 @@ mod tests {
             }
         }
         // Over what is there already, in memory and not yet on the device.
-        direct.write(&file, 10, &bytes(50_000, 99)).unwrap();
+        write(&file, 10, &bytes(50_000, 99)).unwrap();
         whole[10..50_010].copy_from_slice(&bytes(50_000, 99));
         let mut found = vec![0; whole.len()];
         file.read_exact_at(&mut found, 0).unwrap();
@@ -112,16 +121,24 @@ mod tests {
     #[test]
     fn without_direct_writes_there_are_ordinary_ones() {
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let direct = Direct::default();
-        direct.file.set(None).unwrap();
-        direct.write(&file, 3, &bytes(10_000, 1)).unwrap();
-        // One that does not go by the shape it was opened with: as if its blocks were larger.
-        let odd = Direct::default();
-        let reader = File::open(std::env::current_exe().unwrap()).unwrap();
-        odd.file.set(Some(reader)).unwrap();
-        assert!(odd.write(&file, 0, &bytes(10_000, 1)).is_err(), "an error that is not about shapes is told");
+        write_by(&file, 3, &bytes(10_000, 1), |_| None).unwrap();
+        // An error that is not about shapes is told.
+        let reads_only = |_: &File| Some(File::open(std::env::current_exe().unwrap()).unwrap());
+        write_by(&file, 0, &bytes(10_000, 1), reads_only).unwrap_err();
         let mut found = vec![0; 10_000];
         file.read_exact_at(&mut found, 3).unwrap();
         assert!(found == bytes(10_000, 1));
+    }
+
+    #[test]
+    fn the_parts_are_all_of_it_and_blocks_are_whole() {
+        for (offset, len) in [(0, 0), (0, 4096), (1, 10), (1, 4095), (4095, 8193), (5, 20_000), (8192, 4097)]
+        {
+            let all = bytes(len, 2);
+            let [head, blocks, tail] = split(offset, &all);
+            assert_eq!([head, blocks, tail].concat(), all);
+            assert!(blocks.is_empty() || (offset + head.len() as u64).is_multiple_of(BLOCK as u64));
+            assert!(blocks.len().is_multiple_of(BLOCK) && head.len() < BLOCK && tail.len() < BLOCK);
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::direct::Direct;
+use crate::direct;
 use crate::disk::{Access, Disk, DiskFile, Space};
 use crate::map::Map;
 use crate::sys;
@@ -103,15 +103,13 @@ struct RealFile {
     len: AtomicU64,
     /// The newest map. Outgrown ones live on with those who read from them.
     map: Mutex<Option<Map>>,
-    direct: Direct,
     user: User,
 }
 
 impl RealFile {
     fn new(file: File, len: u64) -> io::Result<RealFile> {
         let user = User::of(&file)?;
-        let (map, direct) = (Mutex::default(), Direct::default());
-        Ok(RealFile { file, len: AtomicU64::new(len), map, direct, user })
+        Ok(RealFile { file, len: AtomicU64::new(len), map: Mutex::default(), user })
     }
 
     /// The greatest end of all writes is the length: maps reach no further.
@@ -164,7 +162,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_uncached(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.direct.write(&self.file, offset, bytes)?;
+        direct::write(&self.file, offset, bytes)?;
         self.grown(offset + bytes.len() as u64);
         Ok(())
     }

@@ -46,7 +46,8 @@ pub struct Options {
     /// [`OpenError::Short`], and nothing has changed. [`Position::START`] asks for nothing.
     pub must_reach: Position,
     /// Danger: report records as durable without syncing them. A crash of the machine may lose anything, and since the log says of itself that
-    /// it was durable, the next opening may find it damaged instead of torn.
+    /// it was durable, the next opening may find it damaged instead of torn. The promises of later openings without this option hold once
+    /// the system has written what was left to it: after a bulk load, `sync` the file system before the log is trusted.
     pub unsafe_no_sync: bool,
     /// How much opening reads.
     pub verify: Verify,

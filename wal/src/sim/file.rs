@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use bytes::Bytes;
 
 use super::{Fault, Op, SimDisk, State};
+use crate::direct;
 use crate::disk::{Access, DiskFile};
 
 #[derive(Debug)]
@@ -118,6 +119,18 @@ impl DiskFile for SimFile {
                 Err(fault.error())
             }
         }
+    }
+
+    /// In parts, as a real disk writes it: each may fail or be the last.
+    fn write_uncached(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut at = offset;
+        for part in direct::split(offset, bytes) {
+            if !part.is_empty() {
+                self.write_at(at, part)?;
+                at += part.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     fn zero_fill(&self, len: u64) -> io::Result<()> {

@@ -52,6 +52,7 @@ impl Failing {
             spare_segments: 1,
             zero_fill,
             write_back_bytes: 2048,
+            uncached: seed.is_multiple_of(2),
             ..Options::default()
         };
         Failing {

@@ -179,6 +179,7 @@ pub(crate) fn hunt(plan: Plan) -> Result<Report, String> {
         zero_fill: plan.zero_fill,
         manual_rotation: false,
         write_back_bytes: 2048,
+        uncached: plan.seed.is_multiple_of(2),
         ..Options::default()
     };
     let trap = Arc::new(Mutex::new(Trap { bound: plan.bound, random: plan.seed, ..Trap::default() }));
