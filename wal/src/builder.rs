@@ -24,8 +24,14 @@ pub struct SegmentBuilder {
     segment: Option<Arc<Segment>>,
     out: Vec<u8>,
     next: u64,
+    /// Write-back is over of what lies before the first of these, and has begun of what lies before the second.
+    written_back: (u64, u64),
     sequence: u64,
 }
+
+/// So many bytes are left to the system's memory before their write-back begins, and so many more until that must be over: another
+/// file's sync stands behind few of them, not behind a whole segment.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// A finished segment, durable, waiting for [`Wal::replace`](crate::Wal::replace). Dropped, its file is removed.
 #[derive(Debug)]
@@ -42,7 +48,8 @@ impl SegmentBuilder {
         let generation = core.table().order().iter().map(|segment| segment.generation).max().unwrap_or(0);
         let segment =
             core.maker.build(generation.saturating_add(1)).map_err(|e| Error::io("begin a segment", e))?;
-        Ok(SegmentBuilder { core, segment: Some(segment), out: Vec::new(), next: HEADER_BYTES, sequence: 1 })
+        let (next, out) = (HEADER_BYTES, Vec::new());
+        Ok(SegmentBuilder { core, segment: Some(segment), out, next, written_back: (0, 0), sequence: 1 })
     }
 
     /// The segment's number.
@@ -116,6 +123,13 @@ impl SegmentBuilder {
         let footer = self.encode(&segment, batch, next);
         segment.file.write_at(start, &self.out).map_err(|e| Error::io("write a built segment", e))?;
         segment.set_end(self.next);
+        let (over, begun) = self.written_back;
+        if self.next - begun >= WRITE_BACK_BYTES && !self.core.options().unsafe_no_sync {
+            let waited = segment.file.await_write_back(over, begun - over);
+            let outcome = waited.and_then(|()| segment.file.write_back(begun, self.next - begun));
+            outcome.map_err(|e| Error::io("write back a built segment", e))?;
+            self.written_back = (begun, self.next);
+        }
         Ok(if next == NEXT_BUILT { footer } else { 0 })
     }
 

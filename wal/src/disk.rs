@@ -157,6 +157,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Those of the system.
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Waits until the write-back of these bytes is over, so that what follows does not pile up in front of other files' syncs. It
+    /// promises nothing: bytes that must be durable are synced.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn await_write_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes all that was written to the file durable, its length included (`fdatasync`).
     ///
     /// # Errors

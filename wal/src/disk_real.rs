@@ -186,7 +186,11 @@ impl DiskFile for RealFile {
     }
 
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
-        sys::write_back(&self.file, offset, len)
+        sys::write_back(&self.file, offset, len, false)
+    }
+
+    fn await_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        sys::write_back(&self.file, offset, len, true)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -13,18 +13,19 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::disk::Space;
 
-/// Starts write-back of a range without waiting, where the system can; elsewhere it does nothing.
-pub(crate) fn write_back(file: &File, offset: u64, len: u64) -> io::Result<()> {
+/// Starts write-back of a range without waiting, or waits until one that has begun `is_over`, where the system can; elsewhere it does
+/// nothing.
+pub(crate) fn write_back(file: &File, offset: u64, len: u64, is_over: bool) -> io::Result<()> {
+    // To the system no bytes are all bytes.
+    if len == 0 {
+        return Ok(());
+    }
     #[cfg(target_os = "linux")]
     {
+        let flags = if is_over { libc::SYNC_FILE_RANGE_WAIT_BEFORE } else { libc::SYNC_FILE_RANGE_WRITE };
         // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call touches no memory of ours.
         let result = unsafe {
-            libc::sync_file_range(
-                file.as_raw_fd(),
-                offset as libc::off64_t,
-                len as libc::off64_t,
-                libc::SYNC_FILE_RANGE_WRITE,
-            )
+            libc::sync_file_range(file.as_raw_fd(), offset as libc::off64_t, len as libc::off64_t, flags)
         };
         if result != 0 {
             let error = io::Error::last_os_error();
@@ -38,7 +39,7 @@ pub(crate) fn write_back(file: &File, offset: u64, len: u64) -> io::Result<()> {
         }
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (file.as_raw_fd(), offset, len);
+    let _ = (file.as_raw_fd(), offset, is_over);
     Ok(())
 }
 
@@ -220,6 +221,7 @@ mod tests {
     #[test]
     fn a_hint_that_the_system_lacks_is_no_error() -> io::Result<()> {
         let (_, pipe) = io::pipe()?;
-        write_back(&File::from(OwnedFd::from(pipe)), 0, 4096)
+        let pipe = File::from(OwnedFd::from(pipe));
+        write_back(&pipe, 0, 4096, false).and_then(|()| write_back(&pipe, 0, 4096, true))
     }
 }
