@@ -104,13 +104,15 @@ fn a_stuck_peer_costs_bounded_memory_and_delays_nobody() {
         assert!(sent < 200, "a lane without end");
     }
     one.inbox.until("the report", |given| given.unreachable.contains(&2).then_some(()));
-    // It is reported once, however much more is lost.
+    // It is reported once, however much more is lost; again only when the system has taken something in between, and it keeps little.
     for more in 0..100 {
         one.network.send(&[big_append(sent + more, &payload)], None);
     }
-    let reports = |given: &mut Given| Some(given.unreachable.iter().filter(|to| **to == 2).count());
-    assert_eq!(one.inbox.until("the reports", reports), 1);
-    assert_eq!(meter.sent_failures.get(), 101);
+    let taken = 101_u64.checked_sub(meter.sent_failures.get()).unwrap();
+    assert!(taken < 30, "the system took {taken} MiB");
+    let reports = |given: &mut Given| Some(given.unreachable.iter().filter(|to| **to == 2).count() as u64);
+    let reports = one.inbox.until("the reports", reports);
+    assert!((1..=1 + taken).contains(&reports), "{reports} reports, {taken} MiB were taken");
     // Heartbeats to the same peer pass, and so does everything for others.
     let urgent = lanes.get_mut("urgent").unwrap();
     one.network.send(&[heartbeat(1, 2, 77)], None);
