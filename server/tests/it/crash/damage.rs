@@ -104,6 +104,12 @@ impl Dead {
         );
     }
 
+    /// The member where it is; everything that it knows must be there.
+    fn must_start_in_place(&mut self) {
+        let (data_dir, history) = (self.server.data_dir.clone(), self.history.clone());
+        self.must_start(&data_dir, &history);
+    }
+
     /// The member in another directory; everything that `history` knows must be there.
     fn must_start(&mut self, data_dir: &Path, history: &History) {
         let server = Instance { data_dir: data_dir.to_owned(), ..self.server.clone() };
@@ -166,8 +172,7 @@ fn a_flipped_bit_in_the_log_is_refused() {
         set_byte(&segment, at, bytes[at]);
     }
     // A refusal has changed nothing.
-    let (data, history) = (dead.server.data_dir.clone(), dead.history.clone());
-    dead.must_start(&data, &history);
+    dead.must_start_in_place();
 }
 
 /// Behind the last proof a flip cannot be told from a write that was lost, by the log. The store has applied what was acknowledged, so
@@ -196,8 +201,7 @@ fn a_flipped_bit_in_the_last_batches_loses_nothing() {
             process.kill();
             dead.restore(&intact);
             set_byte(&segment, at, flipped[at]);
-            let (data, history) = (dead.server.data_dir.clone(), dead.history.clone());
-            dead.must_start(&data, &history);
+            dead.must_start_in_place();
             dead.restore(&intact);
             continue;
         }
@@ -208,8 +212,7 @@ fn a_flipped_bit_in_the_last_batches_loses_nothing() {
         refused += 1;
     }
     assert!(refused > 0, "no flip between {from} and {end} hit what the store had applied");
-    let (data, history) = (dead.server.data_dir.clone(), dead.history.clone());
-    dead.must_start(&data, &history);
+    dead.must_start_in_place();
 }
 
 #[test]
