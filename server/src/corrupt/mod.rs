@@ -60,6 +60,7 @@ pub async fn initial(identity: Identity, cluster: &Cluster, view: View) -> Resul
             Ok(_) => "found different compact revision values from remote peer",
             Err(error) => judge::unanswered(error),
         };
+        let answer = peer.hash.as_ref().ok();
         tracing::warn!(
             local_member_id = own_id,
             local_member_revision = own.revision,
@@ -67,7 +68,10 @@ pub async fn initial(identity: Identity, cluster: &Cluster, view: View) -> Resul
             local_member_hash = own.hash,
             remote_peer_id = id,
             remote_peer_endpoints = urls,
-            answer = ?peer.hash,
+            remote_peer_revision = answer.map(|answer| answer.revision),
+            remote_peer_compact_revision = answer.map(|answer| answer.compact_revision),
+            remote_peer_hash = answer.map(|answer| answer.hash),
+            error = peer.hash.as_ref().err().map(ToString::to_string),
             "{message}"
         );
     }

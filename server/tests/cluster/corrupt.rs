@@ -1,22 +1,22 @@
 //! A member whose data differs from that of the others, with checksums that are right: what rots on disks is noticed otherwise.
 
-use std::path::Path;
-use std::sync::Arc;
+mod alter;
 
-use bytes::Bytes;
-use ketch_mvcc::{Applied, KeyRange, Query, Store};
 use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use ketch_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use ketch_proto::rpc_error::RpcError;
-use ketch_server::apply::cluster::{TABLE_ALARMS, TABLE_CLUSTER, TABLE_MEMBERS, TABLE_MEMBERS_REMOVED};
-use ketch_wal::{Disk, RealDisk};
 
 use crate::harness::{http, programs};
 use crate::members::{Cluster, eventually, put};
 use crate::run::runtime;
+use crate::script;
+
+use alter::RIGHT;
+pub(crate) use alter::alter;
 
 const FLAGS: &[&str] = &["--heartbeat-interval=50", "--election-timeout=500"];
 const KEYS: i64 = 30;
+const WRONG: &str = "the value as it is not, now";
 
 /// A cluster in which a follower has another value for one key than the others, with its place. It does not run.
 async fn one_differs(flags: &[&str]) -> (Cluster, usize) {
@@ -25,52 +25,17 @@ async fn one_differs(flags: &[&str]) -> (Cluster, usize) {
     let via = cluster.leader().await;
     let channel = cluster.members[via].channel();
     for key in 0..KEYS {
-        eventually("a put", async || put(channel.clone(), &format!("x/{key}"), "right").await).await;
+        let value = if key == KEYS / 2 { RIGHT } else { "right" };
+        eventually("a put", async || put(channel.clone(), &format!("x/{key}"), value).await).await;
     }
     cluster.agree().await;
     let at = (cluster.leader().await + 1) % 3;
     tokio::task::block_in_place(|| cluster.members[at].terminate());
-    alter(&cluster.members[at].data);
+    alter(&cluster.members[at].data, WRONG);
     (cluster, at)
 }
 
-/// Rewrites a store: revision by revision as it was, but for one value.
-fn alter(dir: &Path) {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (path, new_path) = (dir.join("store"), dir.join("store-altered"));
-    let old = Store::open(Arc::clone(&disk), &path, ketch_mvcc::Options::default()).unwrap();
-    let mut new = Store::open(disk, &new_path, ketch_mvcc::Options::default()).unwrap();
-    let applied = old.applied();
-    for revision in 2..=old.revision() {
-        let view = old.reader().view();
-        let found = view.range(&Query { revision, ..Query::new(KeyRange::all()) }).unwrap();
-        let mut txn = new.txn();
-        for kv in found.kvs.iter().filter(|kv| kv.mod_revision() == revision) {
-            let value = if revision == KEYS / 2 { Bytes::from_static(b"wrong") } else { kv.value() };
-            txn.put(&kv.key(), &value, 0).unwrap();
-        }
-        txn.finish();
-        if revision == old.revision() {
-            for table in [TABLE_MEMBERS, TABLE_MEMBERS_REMOVED, TABLE_CLUSTER, TABLE_ALARMS] {
-                let rows: Vec<(Bytes, Bytes)> =
-                    old.table(table).iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-                rows.into_iter().for_each(|(key, value)| new.table_put(table, key, value));
-            }
-            new.commit(applied).unwrap();
-        } else {
-            let index = u64::try_from(revision).unwrap();
-            new.commit(Applied { index, term: applied.term }).unwrap();
-        }
-    }
-    assert_eq!(new.revision(), old.revision());
-    let [left, right] = [&old, &new].map(|store| store.reader().view().hash(0).unwrap().hash);
-    assert_ne!(left, right);
-    drop((old, new));
-    std::fs::remove_dir_all(&path).unwrap();
-    std::fs::rename(&new_path, &path).unwrap();
-}
-
-async fn alarms(cluster: &Cluster, at: usize) -> Vec<AlarmMember> {
+pub(crate) async fn alarms(cluster: &Cluster, at: usize) -> Vec<AlarmMember> {
     let ask = AlarmRequest { action: AlarmAction::Get as i32, ..Default::default() };
     let told = MaintenanceClient::new(cluster.members[at].channel()).alarm(ask).await;
     told.unwrap().into_inner().alarms
@@ -158,4 +123,39 @@ fn a_member_that_differs_is_named_after_a_compaction() {
         &["--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s"],
         true,
     );
+}
+
+fn as_in_etcd(test: &str, script: &str, flags: &[&str]) {
+    let Some(tools) = programs::real_etcd(test) else { return };
+    script::same(tools, script, flags);
+}
+
+#[test]
+fn a_start_with_other_data_ends_as_in_etcd() {
+    as_in_etcd("a_start_with_other_data_ends_as_in_etcd", include_str!("corrupt/initial.txt"), &[]);
+}
+
+#[test]
+fn the_check_now_and_then_and_what_follows_are_as_in_etcd() {
+    let test = "the_check_now_and_then_and_what_follows_are_as_in_etcd";
+    as_in_etcd(test, include_str!("corrupt/periodic.txt"), &["--corrupt-check-time=1s"]);
+}
+
+#[test]
+fn a_leader_with_other_data_names_whom_etcd_names() {
+    let test = "a_leader_with_other_data_names_whom_etcd_names";
+    as_in_etcd(test, include_str!("corrupt/leader.txt"), &["--corrupt-check-time=3s"]);
+}
+
+const COMPACT: &[&str] = &["--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s"];
+
+#[test]
+fn the_check_of_compactions_is_as_in_etcd() {
+    as_in_etcd("the_check_of_compactions_is_as_in_etcd", include_str!("corrupt/compact.txt"), COMPACT);
+}
+
+#[test]
+fn where_nobody_is_in_the_majority_nobody_is_named_as_in_etcd() {
+    let test = "where_nobody_is_in_the_majority_nobody_is_named_as_in_etcd";
+    as_in_etcd(test, include_str!("corrupt/nobody.txt"), COMPACT);
 }

@@ -27,7 +27,7 @@ fn refusal(cluster: &Cluster, member: &Member) -> Refusal {
 }
 
 /// What the last line beyond mere warnings says: etcd names the error apart from what it was about.
-fn reason(log: &str) -> String {
+pub(crate) fn reason(log: &str) -> String {
     let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let grave =
         |line: &serde_json::Value| ["error", "fatal", "panic"].iter().any(|level| line["level"] == *level);

@@ -5,6 +5,8 @@
 
 mod play;
 
+use std::path::Path;
+
 use crate::harness::programs;
 use crate::harness::script::{assert_same, parse};
 use crate::members::Cluster;
@@ -17,9 +19,20 @@ const FLAGS: &[&str] = &["--heartbeat-interval=100", "--election-timeout=1000"];
 #[test]
 fn etcdctl_sees_no_difference_in_a_cluster() {
     let Some(tools) = programs::real_etcd("etcdctl_sees_no_difference_in_a_cluster") else { return };
-    let steps = parse(include_str!("commands.txt"));
+    let (commands, refused) = same(tools, include_str!("commands.txt"), &[]);
+    assert!(
+        commands >= 100 && (20..=commands / 2).contains(&refused),
+        "{commands} commands, {refused} refused"
+    );
+}
+
+/// Plays a script at both with these flags, and fails if an outcome differs. Returns how many outcomes there were, and how many of
+/// them were refusals.
+pub(crate) fn same(tools: &Path, script: &str, flags: &[&str]) -> (usize, usize) {
+    let steps = parse(script);
+    let flags: Vec<&str> = FLAGS.iter().chain(flags).copied().collect();
     let (etcd, ketch) = runtime().block_on(async {
-        let cluster = tokio::task::block_in_place(|| Cluster::found(tools.join("etcd"), 3, FLAGS));
+        let cluster = tokio::task::block_in_place(|| Cluster::found(tools.join("etcd"), 3, &flags));
         let mut play = Play::new(cluster, tools.join("etcdctl"));
         let etcd = play.all(&steps).await;
         let mut play = play.again(programs::ketch());
@@ -30,12 +43,9 @@ fn etcdctl_sees_no_difference_in_a_cluster() {
         .zip(etcd.iter().zip(&ketch))
         .filter_map(|(step, (etcd, ketch))| Some((step, etcd.as_ref()?, ketch.as_ref()?)))
         .collect();
-    let commands = compared.len();
     let refused = compared.iter().filter(|(_, etcd, _)| etcd.is_refusal()).count();
+    let commands = compared.len();
     println!("{commands} commands, {refused} of them refused");
-    assert!(
-        commands >= 100 && (20..=commands / 2).contains(&refused),
-        "{commands} commands, {refused} refused"
-    );
     assert_same(compared.into_iter());
+    (commands, refused)
 }
