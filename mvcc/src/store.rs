@@ -42,6 +42,8 @@ pub struct CompactionProgress {
     pub logical: i64,
     /// The point up to which every dead version has been found and left the sizes; -1 when none.
     pub physical: i64,
+    /// How many versions have been found dead so far.
+    pub dead: u64,
 }
 
 impl CompactionProgress {
@@ -146,8 +148,12 @@ impl Store {
     pub fn compaction_progress(&self) -> CompactionProgress {
         // A forgotten copy of an old root would hold compaction up; having the store excludes the writer.
         self.shared.root.tidy();
-        let physical = lock(&self.shared.physical).done;
-        CompactionProgress { logical: self.state.compacted, physical }
+        let physical = *lock(&self.shared.physical);
+        CompactionProgress {
+            logical: self.state.compacted,
+            physical: physical.done,
+            dead: physical.dead.versions,
+        }
     }
 
     /// A small table, uncommitted changes included.

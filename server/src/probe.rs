@@ -106,7 +106,10 @@ pub fn refresh_on_scrape(metrics: &Metrics, driver: &Arc<Driver>, network: &Arc<
         let view = shared.reader.view();
         metrics.current_revision.set(view.revision());
         metrics.compact_revision.set(view.compacted());
-        if let Some(version) = &shared.cluster().version {
+        let cluster = shared.cluster();
+        let known = cluster.members.keys().copied();
+        metrics.member.set_known(shared.member_id, known, cluster.removed.iter().copied());
+        if let Some(version) = &cluster.version {
             metrics.set_cluster_version(version);
         }
     });

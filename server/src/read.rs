@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::consensus::core::Input;
 use crate::consensus::shell::Driver;
 
@@ -24,6 +26,8 @@ pub struct ReadBarrier {
     tickets: AtomicU64,
     /// Somebody is about to hand in what is queued.
     turn: AtomicBool,
+    /// Who waits for so long waits in vain, whatever the client's patience.
+    limit: Duration,
 }
 
 /// The duty to hand in what was queued; a reader that gives up does so as well.
@@ -38,10 +42,10 @@ impl Drop for Turn<'_> {
 }
 
 impl ReadBarrier {
-    /// The barrier of the member that `driver` drives.
+    /// The barrier of the member that `driver` drives. Reads have until `limit` is over, if not less.
     #[must_use]
-    pub fn new(driver: Arc<Driver>) -> ReadBarrier {
-        ReadBarrier { driver, tickets: AtomicU64::new(0), turn: AtomicBool::new(false) }
+    pub fn new(driver: Arc<Driver>, limit: Duration) -> ReadBarrier {
+        ReadBarrier { driver, tickets: AtomicU64::new(0), turn: AtomicBool::new(false), limit }
     }
 
     /// Whether a read need not wait: see [`Shared::is_up_to_date`](crate::state::Shared::is_up_to_date).
@@ -61,6 +65,7 @@ impl ReadBarrier {
         if self.is_open() {
             return Ok(());
         }
+        let start = clock::now();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let mut waiting = self.driver.reads().register(ticket);
         self.driver.queue(Input::Read { ticket });
@@ -73,7 +78,12 @@ impl ReadBarrier {
         match tokio::time::timeout_at(deadline, waiting.value()).await {
             Ok(Some(())) => Ok(()),
             Ok(None) => Err(BarrierError::Stopped),
-            Err(_elapsed) => Err(BarrierError::Timeout),
+            Err(_elapsed) => {
+                if start.elapsed() >= self.limit {
+                    self.driver.metrics().read_indexes_slow.inc();
+                }
+                Err(BarrierError::Timeout)
+            }
         }
     }
 }

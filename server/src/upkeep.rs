@@ -8,10 +8,11 @@ use std::time::Duration;
 use ketch_mvcc::{Background, Progress};
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
 use crate::memory;
+use crate::metrics::{CompactionMeter, Round};
 use crate::priority;
 use crate::quota::Reserve;
 
@@ -41,6 +42,7 @@ pub struct Upkeep {
     purged: u64,
     reserve: Reserve,
     memory_looked: Instant,
+    compactions: CompactionMeter,
 }
 
 impl Upkeep {
@@ -56,6 +58,7 @@ impl Upkeep {
             purged: 0,
             reserve,
             memory_looked: clock::now(),
+            compactions: CompactionMeter::default(),
         }
     }
 
@@ -74,16 +77,23 @@ impl Upkeep {
 
     /// A slice of every duty; says whether there is more to do at once.
     fn round(&mut self) -> Result<bool, String> {
+        let watch = Stopwatch::start();
         let more_store =
             self.background.step(STORE_BUDGET).map_err(|fault| format!("the store failed: {fault}"))?;
+        let search = watch.elapsed();
         let shared = Arc::clone(self.driver.shared());
         // First: what a compaction found is not dropped before.
         let more_hashes = shared.hashes.settle().map_err(|error| format!("the store failed: {error}"))?;
-        let (more_memory, compaction, durable) = self.driver.with_applier(|applier| {
+        let (more_memory, compaction, durable, held) = self.driver.with_applier(|applier| {
+            let watch = Stopwatch::start();
             let store = applier.store_mut();
             shared.set_used_bytes(store.logical_bytes());
-            (store.step(APPLIER_BUDGET), store.compaction_progress(), store.durable_applied())
+            let more = store.step(APPLIER_BUDGET);
+            (more, store.compaction_progress(), store.durable_applied(), watch.elapsed())
         });
+        let (is_done, dead) = (compaction.is_done(), compaction.dead);
+        let round = Round { search, held, is_done, dead };
+        self.compactions.note(&self.driver.metrics().compaction, round);
         let more_memory = more_memory.map_err(|fault| format!("the store failed: {fault}"))?;
         shared
             .compacted

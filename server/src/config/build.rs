@@ -60,6 +60,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
             Duration::from_millis(300),
         ),
         watch_progress_notify_interval: progress_interval(duration("watch-progress-notify-interval")),
+        features: features::states(gates),
         initial_corrupt_check: features::is_on(gates, features::INITIAL_CORRUPT_CHECK),
         corrupt_check_time: duration("corrupt-check-time"),
         compact_hash_check_time: features::is_on(gates, features::COMPACT_HASH_CHECK)

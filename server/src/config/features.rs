@@ -2,6 +2,7 @@
 
 use super::gotext;
 use super::{ConfigError, Notice};
+use crate::metrics::Feature;
 
 struct Gate {
     name: &'static str,
@@ -24,6 +25,8 @@ const fn gate(name: &'static str, default: bool, other: Other) -> Gate {
 const ONE_STORE: Other = Other::NoEffect("it chooses between two ways of etcd's backend");
 const NO_DEFRAG: Other = Other::NoEffect("defragmentation never blocks here");
 
+const ALL_BETA: &str = "AllBeta";
+const BETA: &str = "BETA";
 /// `InitialCorruptCheck`.
 pub(super) const INITIAL_CORRUPT_CHECK: &str = "InitialCorruptCheck";
 /// `CompactHashCheck`.
@@ -31,7 +34,7 @@ pub(super) const COMPACT_HASH_CHECK: &str = "CompactHashCheck";
 
 const GATES: &[Gate] = &[
     gate("AllAlpha", false, Other::Refused),
-    gate("AllBeta", false, Other::NoEffect("all beta gates are on by default")),
+    gate(ALL_BETA, false, Other::NoEffect("all beta gates are on by default")),
     gate(COMPACT_HASH_CHECK, false, Other::Works),
     gate("FastLeaseKeepAlive", true, Other::Refused),
     gate(INITIAL_CORRUPT_CHECK, false, Other::Works),
@@ -100,6 +103,18 @@ pub(crate) fn check(text: &str) -> Result<Vec<Notice>, ConfigError> {
     Ok(notices)
 }
 
+/// Every gate and whether the list, once checked, leaves it on. `AllBeta` moves those that are not named.
+pub(super) fn states(text: &str) -> Vec<Feature> {
+    let pairs = pairs(text).unwrap_or_default();
+    let given = |name: &str| pairs.iter().rev().find(|(gate, _)| gate.name == name).map(|(_, on)| *on);
+    let state = |gate: &Gate| {
+        let stage = if gate.default || gate.name == ALL_BETA { BETA } else { "ALPHA" };
+        let by_stage = given(ALL_BETA).filter(|_| stage == BETA);
+        Feature { name: gate.name, stage, on: given(gate.name).or(by_stage).unwrap_or(gate.default) }
+    };
+    GATES.iter().map(state).collect()
+}
+
 /// Whether the list, once checked, turns the gate `name` on; the last word counts.
 pub(super) fn is_on(text: &str, name: &str) -> bool {
     let pairs = pairs(text).unwrap_or_default();
@@ -124,6 +139,17 @@ mod tests {
         assert_eq!(check("InitialCorruptCheck=true,CompactHashCheck=true").unwrap(), []);
         let refused = check("SetMemberLocalAddr=true").unwrap_err();
         assert!(refused.message().contains("SetMemberLocalAddr=true is not supported"), "{refused}");
+    }
+
+    #[test]
+    fn every_gate_has_a_state() {
+        let on = |text: &str| -> Vec<&str> {
+            states(text).into_iter().filter(|feature| feature.on).map(|feature| feature.name).collect()
+        };
+        assert_eq!(on(""), ["FastLeaseKeepAlive", "TxnModeWriteWithSharedBuffer"]);
+        assert_eq!(on("AllBeta=false,FastLeaseKeepAlive=true"), ["FastLeaseKeepAlive"]);
+        assert_eq!(on("CompactHashCheck=true,AllBeta=false"), ["CompactHashCheck"]);
+        assert!(GATES.is_sorted_by_key(|gate| gate.name));
     }
 
     #[test]

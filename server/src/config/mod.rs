@@ -35,6 +35,7 @@ pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use url::{Scheme, Url};
 
 use crate::compactor::Retention;
+use crate::metrics::Feature;
 
 /// What a command line asks the process to do.
 #[derive(Debug)]
@@ -122,6 +123,8 @@ pub struct Config {
     pub warning_apply_duration: Duration,
     /// `--warning-unary-request-duration`.
     pub warning_unary_request_duration: Duration,
+    /// Every feature gate, as `--feature-gates` leaves it.
+    pub features: Vec<Feature>,
     /// The gate `InitialCorruptCheck`: a member compares its data with its peers' before it serves.
     pub initial_corrupt_check: bool,
     /// `--corrupt-check-time`: how often the leader compares the followers' data with its own; zero: never.

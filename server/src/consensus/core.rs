@@ -125,6 +125,8 @@ pub struct Outputs {
     pub apply: Vec<Apply>,
     /// Tickets of reads that are confirmed at an index.
     pub reads: Vec<(Index, Vec<u64>)>,
+    /// Requests for a read index that raft refused, or that were under way when the leader changed.
+    pub reads_failed: u64,
     /// Proposals that were refused.
     pub refused: Vec<(u64, Refused)>,
     /// Older entries wanted from the log.
@@ -204,6 +206,8 @@ struct PendingReads {
     repeat: bool,
     /// The tick at which raft refused a request, if it was the last.
     refused_at: Option<u64>,
+    /// Refused, or under way when the leader changed, and not told yet.
+    failed: u64,
 }
 
 impl PendingReads {
@@ -319,6 +323,7 @@ impl ConsensusCore {
                 }
             }
             self.note_standing();
+            out.reads_failed += std::mem::take(&mut self.reads.failed);
             self.mind_the_pin(out);
             let refused = self.reads.refused_at == Some(self.ticks);
             let asks = self.standing.leader != 0 && self.reads.wants_to_ask(self.ticks) && !refused;
@@ -419,6 +424,7 @@ impl ConsensusCore {
             (reads.asked_at, reads.repeat) = (self.ticks, false);
             None
         } else {
+            reads.failed += 1;
             Some(self.ticks)
         };
     }
@@ -493,6 +499,9 @@ impl ConsensusCore {
     fn note_standing(&mut self) {
         let (soft, hard) = (self.node.soft_state(), self.node.hard_state());
         let changed = soft.leader != self.standing.leader && soft.leader != 0;
+        if ![0, soft.leader].contains(&self.standing.leader) && !self.reads.asked.is_empty() {
+            self.reads.failed += 1;
+        }
         let alone = soft.role == Role::Leader && self.members.voters == [self.id] && !self.members.is_joint();
         let before = self.standing.alone && self.standing.term == hard.term;
         let alone = alone && (before || self.node.storage().term(hard.commit) == Ok(hard.term));
@@ -529,3 +538,6 @@ fn refused(refusal: &Refusal) -> Refused {
         _ => Refused::LeaderChanged,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! The log lane: raft's persist batches become records, one write and one sync for all that are waiting.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ketch_raft::{Entry, Fetch, FetchToken, HardState, Index, Persist, PersistToken, SnapshotMeta};
 use ketch_wal::{Batch, Position, Wal};
 
 use super::record;
+use crate::clock::Stopwatch;
 
 /// A persist batch as the log thread takes it over.
 pub type PersistJob = Persist;
@@ -87,19 +89,26 @@ pub struct LogWriter {
     state: HardState,
     /// The commit index that the log tells already: never beyond the entries before it.
     written_commit: Index,
+    /// How long handing records to the system has taken, since that was asked last; `None` if there were none.
+    write_time: Option<Duration>,
 }
 
 impl LogWriter {
     /// A writer at the end of `wal`, which tells the hard state `state` so far.
     #[must_use]
     pub fn new(wal: Arc<Wal>, state: HardState) -> LogWriter {
-        LogWriter { wal, batch: Batch::new(), state, written_commit: state.commit }
+        LogWriter { wal, batch: Batch::new(), state, written_commit: state.commit, write_time: None }
     }
 
     /// The log written to.
     #[must_use]
     pub fn wal(&self) -> &Arc<Wal> {
         &self.wal
+    }
+
+    /// How long writing took since this was asked last, syncs apart; `None` if nothing was written.
+    pub fn take_write_time(&mut self) -> Option<Duration> {
+        self.write_time.take()
     }
 
     /// Writes all of `jobs` and, if any of them asks for it, syncs once. The jobs come back in their order.
@@ -170,7 +179,9 @@ impl LogWriter {
     fn write(&mut self, commit: Index, places: &mut Vec<Position>) -> Result<(), LogFault> {
         let entries = self.batch.len();
         record::push_hard_state(&mut self.batch, &HardState { commit, ..self.state });
+        let watch = Stopwatch::start();
         self.wal.append(&mut self.batch)?;
+        self.write_time = Some(self.write_time.unwrap_or_default() + watch.elapsed());
         places.extend_from_slice(&self.batch.positions()[..entries]);
         self.batch.clear();
         Ok(())

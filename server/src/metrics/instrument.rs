@@ -84,7 +84,7 @@ impl Gauge {
     }
 }
 
-/// Durations sorted into buckets whose bounds double from one to the next.
+/// Durations sorted into buckets.
 #[derive(Debug)]
 pub struct Histogram {
     /// Upper bounds in nanoseconds, ascending.
@@ -99,8 +99,18 @@ impl Histogram {
     /// `buckets` bounds, the first one `first`, each twice its predecessor.
     #[must_use]
     pub fn doubling(first: Duration, buckets: u32) -> Self {
-        let first = u64::try_from(first.as_nanos()).unwrap_or(u64::MAX);
-        let bounds: Box<[u64]> = (0..buckets).map(|n| first.saturating_mul(1 << n.min(63))).collect();
+        let first = nanoseconds(first);
+        Self::of((0..buckets).map(|n| first.saturating_mul(1 << n.min(63))))
+    }
+
+    /// Buckets with these upper bounds, which ascend.
+    #[must_use]
+    pub fn with_bounds(bounds: impl IntoIterator<Item = Duration>) -> Self {
+        Self::of(bounds.into_iter().map(nanoseconds))
+    }
+
+    fn of(bounds: impl Iterator<Item = u64>) -> Self {
+        let bounds: Box<[u64]> = bounds.collect();
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, sum: AtomicU64::new(0) }
     }
@@ -112,7 +122,7 @@ impl Histogram {
 
     /// Records the same duration `times` times.
     pub fn observe_each(&self, duration: Duration, times: u64) {
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = nanoseconds(duration);
         let bucket = self.bounds.partition_point(|bound| *bound < nanoseconds);
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(times, Relaxed);
@@ -126,9 +136,9 @@ impl Histogram {
         self.counts.iter().map(|count| count.load(Relaxed)).sum()
     }
 
-    /// Upper bounds in seconds with the number of observations up to each; the last bound is infinite.
-    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let bounds = self.bounds.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+    /// Upper bounds with the number of observations up to each; the last bound is infinite.
+    pub(crate) fn cumulative(&self, unit: Unit) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let bounds = self.bounds.iter().map(move |bound| unit.of(*bound)).chain([f64::INFINITY]);
         let mut total = 0;
         bounds.zip(&self.counts).map(move |(bound, count)| {
             total += count.load(Relaxed);
@@ -136,16 +146,33 @@ impl Histogram {
         })
     }
 
-    /// Sum of all observations in seconds.
-    pub(crate) fn sum_seconds(&self) -> f64 {
-        seconds(self.sum.load(Relaxed))
+    /// Sum of all observations.
+    pub(crate) fn sum(&self, unit: Unit) -> f64 {
+        unit.of(self.sum.load(Relaxed))
     }
 }
 
-/// Nanoseconds as seconds. Exact enough: a sum loses nanoseconds only after a hundred days of waiting.
-#[expect(clippy::cast_precision_loss, reason = "a scrape is a floating point number")]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
+/// What a family counts its durations in, as its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Seconds,
+    Milliseconds,
+}
+
+impl Unit {
+    /// Nanoseconds in this unit. Exact enough: a sum loses nanoseconds only after a hundred days of waiting.
+    #[expect(clippy::cast_precision_loss, reason = "a scrape is a floating point number")]
+    fn of(self, nanoseconds: u64) -> f64 {
+        let per_unit = match self {
+            Unit::Seconds => 1e9,
+            Unit::Milliseconds => 1e6,
+        };
+        nanoseconds as f64 / per_unit
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -158,13 +185,22 @@ mod tests {
         for ms in [1, 2, 3, 4, 5] {
             histogram.observe(Duration::from_millis(ms));
         }
-        let buckets: Vec<(f64, u64)> = histogram.cumulative().collect();
+        let buckets: Vec<(f64, u64)> = histogram.cumulative(Unit::Seconds).collect();
         assert_eq!(buckets, [(0.001, 1), (0.002, 2), (0.004, 4), (f64::INFINITY, 5)]);
+        assert_eq!(histogram.cumulative(Unit::Milliseconds).next(), Some((1.0, 1)));
         assert_eq!(histogram.count(), 5);
-        assert!((histogram.sum_seconds() - 0.015).abs() < 1e-9);
+        assert!((histogram.sum(Unit::Seconds) - 0.015).abs() < 1e-9);
         histogram.observe_each(Duration::from_millis(2), 10);
-        assert_eq!(histogram.cumulative().nth(1), Some((0.002, 12)));
-        assert!((histogram.sum_seconds() - 0.035).abs() < 1e-9);
+        assert_eq!(histogram.cumulative(Unit::Seconds).nth(1), Some((0.002, 12)));
+        assert!((histogram.sum(Unit::Seconds) - 0.035).abs() < 1e-9);
+    }
+
+    #[test]
+    fn bounds_may_be_any_that_ascend() {
+        let histogram = Histogram::with_bounds([5, 10, 25].map(Duration::from_millis));
+        histogram.observe(Duration::from_millis(10));
+        let buckets: Vec<(f64, u64)> = histogram.cumulative(Unit::Seconds).collect();
+        assert_eq!(buckets, [(0.005, 0), (0.01, 1), (0.025, 1), (f64::INFINITY, 1)]);
     }
 
     #[test]

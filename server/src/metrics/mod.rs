@@ -6,12 +6,15 @@
 
 mod applied;
 mod apply;
+mod compaction;
 pub(crate) mod grpc;
 mod instrument;
+mod member;
 mod peer;
 mod process;
 mod render;
 mod rpc_layer;
+mod streams;
 mod text;
 
 use std::collections::BTreeMap;
@@ -20,11 +23,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use apply::ApplyDurations;
+pub use compaction::{CompactionMeter, CompactionMetrics, Round};
 pub use grpc::{CODES, GrpcMethod, GrpcMetrics, MethodKind};
 pub use instrument::{Counter, Gauge, Histogram};
+pub use member::{Feature, MemberMetrics};
 pub use peer::{PeerMeter, PeerMetrics, Transfers};
 pub(crate) use process::file_limit;
 pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
+pub use streams::StreamMetrics;
 pub use text::CONTENT_TYPE;
 
 /// Outcomes of the probes of `/livez` and `/readyz`.
@@ -47,12 +53,20 @@ pub struct Metrics {
     pub wal_fsync: Histogram,
     /// `etcd_disk_wal_write_bytes_total`: bytes appended to the raft log.
     pub wal_write_bytes: Gauge,
+    /// `etcd_disk_wal_write_duration_seconds`: what the raft log was given before one sync, handed to the system.
+    pub wal_write: Histogram,
     /// `etcd_disk_backend_commit_duration_seconds`: one batch of applied commands into the store.
     pub backend_commit: Histogram,
     /// `etcd_server_apply_duration_seconds`: one command.
     pub apply: ApplyDurations,
     /// `etcd_disk_backend_snapshot_duration_seconds`: one snapshot sent to a client.
     pub backend_snapshot: Histogram,
+    /// `etcd_snap_db_save_total_duration_seconds`: one snapshot of a peer, from its first byte until it is staged.
+    pub snapshot_save: Histogram,
+    /// `etcd_snap_db_fsync_duration_seconds`: the end of that, which makes it durable.
+    pub snapshot_sync: Histogram,
+    /// `etcd_server_snapshot_apply_in_progress_total`: snapshots that take the store's place right now.
+    pub snapshot_apply: Gauge,
     /// `etcd_mvcc_hash_duration_seconds`: one hash of everything.
     pub hash: Histogram,
     /// `etcd_mvcc_hash_rev_duration_seconds`: one hash of the keys at a revision.
@@ -81,6 +95,12 @@ pub struct Metrics {
     pub leader_changes_seen: Counter,
     /// `etcd_server_slow_apply_total`: batches of commands that took longer than the flag allows.
     pub slow_apply: Counter,
+    /// `etcd_server_heartbeat_send_failures_total`: heartbeats that left late.
+    pub heartbeats_late: Counter,
+    /// `etcd_server_read_indexes_failed_total`: questions for an index that raft refused, or that a change of leader overtook.
+    pub read_indexes_failed: Counter,
+    /// `etcd_server_slow_read_indexes_total`: reads that waited for their index in vain.
+    pub read_indexes_slow: Counter,
     /// `etcd_server_quota_backend_bytes`.
     pub quota_bytes: Gauge,
     /// `etcd_mvcc_db_total_size_in_bytes`.
@@ -93,6 +113,10 @@ pub struct Metrics {
     pub compact_revision: Gauge,
     /// `etcd_debugging_mvcc_keys_total`.
     pub keys: Gauge,
+    /// `etcd_debugging_mvcc_total_put_size_in_bytes`: bytes of keys and values that were put.
+    pub put_bytes: Counter,
+    /// `etcd_debugging_mvcc_*compaction*`.
+    pub compaction: CompactionMetrics,
     /// `etcd_debugging_mvcc_watch_stream_total`: watch streams that are open.
     pub watch_streams: Gauge,
     /// `etcd_debugging_mvcc_watcher_total`: watches on all streams.
@@ -103,6 +127,10 @@ pub struct Metrics {
     pub pending_events: Gauge,
     /// `etcd_debugging_mvcc_events_total`: events sent to watchers.
     pub watch_events: Counter,
+    /// What watch streams cost and how they fail.
+    pub streams: StreamMetrics,
+    /// What the member knows of itself and of the others.
+    pub member: MemberMetrics,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
     pub grpc: GrpcMetrics,
     /// `etcd_network_*` of each peer.
@@ -136,9 +164,13 @@ impl Metrics {
         Self {
             wal_fsync: disk(),
             wal_write_bytes: Gauge::default(),
+            wal_write: disk(),
             backend_commit: disk(),
             apply: ApplyDurations::default(),
             backend_snapshot: Histogram::doubling(Duration::from_millis(10), 17),
+            snapshot_save: Histogram::doubling(Duration::from_millis(100), 10),
+            snapshot_sync: disk(),
+            snapshot_apply: Gauge::zero(),
             hash: Histogram::doubling(Duration::from_millis(10), 15),
             hash_rev: Histogram::doubling(Duration::from_millis(10), 15),
             proposals_committed: Gauge::default(),
@@ -158,17 +190,24 @@ impl Metrics {
             delete: Counter::default(),
             txn: Counter::default(),
             slow_apply: Counter::default(),
+            heartbeats_late: Counter::default(),
+            read_indexes_failed: Counter::default(),
+            read_indexes_slow: Counter::default(),
             quota_bytes: Gauge::default(),
             db_total_bytes: Gauge::default(),
             db_in_use_bytes: Gauge::default(),
             current_revision: Gauge::default(),
             compact_revision: Gauge::default(),
             keys: Gauge::default(),
+            put_bytes: Counter::default(),
+            compaction: CompactionMetrics::default(),
             watch_streams: Gauge::zero(),
             watchers: Gauge::zero(),
             slow_watchers: Gauge::zero(),
             pending_events: Gauge::zero(),
             watch_events: Counter::default(),
+            streams: StreamMetrics::default(),
+            member: MemberMetrics::default(),
             grpc: GrpcMetrics::new(),
             peers: PeerMetrics::default(),
             health_success: Counter::default(),

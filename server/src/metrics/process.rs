@@ -18,6 +18,7 @@ const RESIDENT_PAGES: usize = 21;
 /// Adds every family that can be read.
 pub(crate) fn render(page: &mut Page) {
     descriptors(page);
+    network(page);
     let Some(stat) = fs::read_to_string("/proc/self/stat").ok() else { return };
     // The command may hold blanks and parentheses: everything after the last one is numbers.
     let Some((_, rest)) = stat.rsplit_once(") ") else { return };
@@ -39,6 +40,11 @@ pub(crate) fn render(page: &mut Page) {
     if let Some(bytes) = number(VIRTUAL_BYTES) {
         gauge(page, "process_virtual_memory_bytes", "Virtual memory in bytes", bytes);
     }
+    if let Some(max) = limit("Max address space") {
+        // Go's client shows "unlimited" as the largest number of 64 bits.
+        page.family("process_virtual_memory_max_bytes", "gauge", "Limit of virtual memory in bytes")
+            .sample(&[], to_f64(max));
+    }
 }
 
 fn descriptors(page: &mut Page) {
@@ -58,11 +64,40 @@ fn descriptors(page: &mut Page) {
     }
 }
 
+/// Bytes of all that the network namespace of this process received and sent by IP, which is what Go's client shows too.
+fn network(page: &mut Page) {
+    let Ok(table) = fs::read_to_string("/proc/self/net/netstat") else { return };
+    for (name, column, help) in [
+        ("process_network_receive_bytes_total", "InOctets", "Bytes received over the network"),
+        ("process_network_transmit_bytes_total", "OutOctets", "Bytes sent over the network"),
+    ] {
+        if let Some(bytes) = ip_octets(&table, column) {
+            page.family(name, "counter", help).sample(&[], bytes);
+        }
+    }
+}
+
+/// A number of the pair of lines that begin with `IpExt:`: names in the first, numbers in the second.
+fn ip_octets(table: &str, column: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_ascii_whitespace().zip(numbers.split_ascii_whitespace());
+    pairs.find(|(name, _)| *name == column)?.1.parse().ok()
+}
+
 /// The soft limit of open files.
 pub(crate) fn file_limit() -> Option<u64> {
+    limit("Max open files")
+}
+
+/// A soft limit of the process by its name; the largest number if there is none.
+fn limit(name: &str) -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// Seconds since 1970 at which the machine started.
@@ -86,13 +121,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn octets_are_found_by_their_names() {
+        let table = "TcpExt: InOctets A\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 70 9\n";
+        assert_eq!(
+            ["InOctets", "OutOctets", "A"].map(|name| ip_octets(table, name)),
+            [Some(70), Some(9), None]
+        );
+        assert_eq!(ip_octets("IpExt: InOctets\n", "InOctets"), None);
+    }
+
+    #[test]
     fn linux_tells_all_of_it() {
         let mut page = Page::default();
         render(&mut page);
         let page = page.finish();
-        for name in
-            ["cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds", "max_fds"]
-        {
+        for name in [
+            "cpu_seconds_total",
+            "resident_memory_bytes",
+            "start_time_seconds",
+            "open_fds",
+            "max_fds",
+            "network_receive_bytes_total",
+            "network_transmit_bytes_total",
+            "virtual_memory_max_bytes",
+        ] {
             let line = page.lines().find_map(|line| line.strip_prefix(&format!("process_{name} "))).unwrap();
             assert!(line.parse::<f64>().unwrap() >= 0.0, "{name}: {line}");
         }

@@ -1,4 +1,4 @@
-//! Every family of the page: its name, type and help line, in the order of their names.
+//! Every family of the page: its name, type and help line.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +20,9 @@ pub(crate) fn page(metrics: &Metrics) -> String {
     page.counter("etcd_network_client_grpc_received_bytes_total", received, &grpc.received_bytes);
     let sent = "Bytes of messages sent to gRPC clients";
     page.counter("etcd_network_client_grpc_sent_bytes_total", sent, &grpc.sent_bytes);
+    metrics.compaction.render(&mut page);
+    metrics.streams.render(&mut page);
+    metrics.member.render(&mut page);
     metrics.peers.render(&mut page);
     grpc.render(&mut page);
     process::render(&mut page);
@@ -45,6 +48,8 @@ fn store(page: &mut Page, metrics: &Metrics) {
     page.gauge("etcd_debugging_mvcc_compact_revision", compacted, &metrics.compact_revision);
     page.gauge("etcd_debugging_mvcc_current_revision", "Current revision", &metrics.current_revision);
     page.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist", &metrics.keys);
+    let put = "Bytes of keys and values that were put";
+    page.growing_gauge("etcd_debugging_mvcc_total_put_size_in_bytes", put, &metrics.put_bytes);
     alarms(page, metrics);
     page.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
@@ -102,10 +107,24 @@ fn disk(page: &mut Page, metrics: &Metrics) {
     page.histogram("etcd_disk_wal_fsync_duration_seconds", "Time to sync the raft log", &metrics.wal_fsync);
     // A gauge in etcd too, though it only grows.
     page.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the raft log", &metrics.wal_write_bytes);
+    let write = "Time to hand to the system what is written to the raft log before one sync";
+    page.histogram("etcd_disk_wal_write_duration_seconds", write, &metrics.wal_write);
+    let sync = "Time to make a snapshot from a peer durable";
+    page.histogram("etcd_snap_db_fsync_duration_seconds", sync, &metrics.snapshot_sync);
+    let save = "Time to take in a snapshot from a peer";
+    page.histogram("etcd_snap_db_save_total_duration_seconds", save, &metrics.snapshot_save);
+    let apply = "Snapshots that take the store's place right now";
+    page.gauge("etcd_server_snapshot_apply_in_progress_total", apply, &metrics.snapshot_apply);
 }
 
 fn proposals(page: &mut Page, metrics: &Metrics) {
     metrics.apply.render(page);
+    let late = "Heartbeats that left late: the member is overloaded, or its threads are held up";
+    page.counter("etcd_server_heartbeat_send_failures_total", late, &metrics.heartbeats_late);
+    let failed = "Questions for a read index that raft refused or that a change of leader overtook";
+    page.counter("etcd_server_read_indexes_failed_total", failed, &metrics.read_indexes_failed);
+    let slow = "Reads that waited for their index in vain";
+    page.counter("etcd_server_slow_read_indexes_total", slow, &metrics.read_indexes_slow);
     page.gauge("etcd_server_has_leader", "1 if there is a leader", &metrics.has_leader);
     page.gauge("etcd_server_is_leader", "1 if this member leads", &metrics.is_leader);
     page.gauge("etcd_server_is_learner", "1 if this member is a learner", &metrics.is_learner);
@@ -164,6 +183,7 @@ mod tests {
     use super::*;
     use crate::apply::answer::Answer;
     use crate::apply::tally::Tally;
+    use crate::metrics::Feature;
 
     #[test]
     fn each_family_has_one_head_and_unmeasured_gauges_are_absent() {
@@ -219,6 +239,10 @@ mod tests {
         tally.add(&InternalRaftRequest::default(), &Ok(Answer::Done));
         metrics.apply.observe(&tally, Duration::ZERO);
         metrics.set_alarms([("NOSPACE".to_owned(), 1)]);
+        metrics.member.set_features(vec![Feature { name: "AllBeta", stage: "BETA", on: false }]);
+        metrics.member.set_known(1, [1], []);
+        metrics.member.count_promotion(Some("not a learner".to_owned()));
+        metrics.streams.watch_receive.inc();
         metrics.set_server_id(1);
         metrics.set_cluster_version("3.7");
         let page = metrics.render();

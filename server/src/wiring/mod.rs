@@ -101,7 +101,10 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     ));
     let driver = Driver::new(core, log, applier, staging, Arc::clone(&shared), Arc::clone(&metrics));
     let driver = Arc::new(
-        driver.warn_of_slow_batches(config.warning_apply_duration).stall_after(config.election_ticks()),
+        driver
+            .warn_of_slow_batches(config.warning_apply_duration)
+            .heartbeat_every(config.heartbeat_interval)
+            .stall_after(config.election_ticks()),
     );
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = threads::start(&driver, &watches, config, &stop_threads)?;
@@ -114,7 +117,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         network: Arc::clone(&network),
         proposer: Proposer::new(Arc::clone(&driver), identity.member_id, boot, config.max_request_bytes)
             .over(Arc::clone(&network), config.election_timeout),
-        barrier: ReadBarrier::new(Arc::clone(&driver)),
+        barrier: ReadBarrier::new(Arc::clone(&driver), config.request_timeout()),
         limits: Limits {
             txn_ops_max: config.max_txn_ops,
             request_bytes_max: config.max_request_bytes,
@@ -129,6 +132,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         aside: Arc::new(Aside::start()?),
     });
     metrics.set_server_id(identity.member_id);
+    metrics.member.set_features(config.features.clone());
     api.limits.quota.log();
     metrics.quota_bytes.set(api.limits.quota.bytes());
     refresh_on_scrape(&metrics, &driver, &network, watches.hub().clone());

@@ -98,6 +98,27 @@ pub async fn promote(
 /// # Errors
 /// [`RpcError::NotLeader`] elsewhere; a learner that is not there, or not far enough.
 pub async fn promote_here(api: &Api, context: &Context, id: u64) -> Result<Vec<pb::Member>, ApiError> {
+    let verdict = try_promote(api, context, id).await;
+    match &verdict {
+        Ok(_) => api.metrics.member.count_promotion(None),
+        Err(ApiError::Rpc(RpcError::NotLeader)) => {}
+        Err(error) => api.metrics.member.count_promotion(Some(reason(error))),
+    }
+    verdict
+}
+
+/// Why a learner was not promoted, in the words that etcd's metric has for it.
+fn reason(error: &ApiError) -> String {
+    match error {
+        ApiError::Rpc(RpcError::MemberNotFound) => "membership: ID not found".to_owned(),
+        ApiError::Rpc(RpcError::MemberNotLearner) => {
+            "membership: can only promote a learner member".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+async fn try_promote(api: &Api, context: &Context, id: u64) -> Result<Vec<pb::Member>, ApiError> {
     rules::may_promote(api, context, id).await?;
     let about = cluster::Context { is_promote: true, ..cluster::Context::of(named(id, Vec::new())) };
     change(api, context, ConfChangeKind::AddVoter, about).await

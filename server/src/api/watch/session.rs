@@ -138,6 +138,12 @@ impl Session {
         self.answers.len() < ANSWERS_MAX
     }
 
+    /// Whether answers to requests wait to be sent.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
     /// Whether a watch wants progress notices, or some watch once did.
     #[must_use]
     pub fn wants_progress(&self) -> bool {

@@ -8,7 +8,7 @@ use std::task::{Context as Task, Poll};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::Sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::encode::Frames;
 use super::progress::Schedule;
@@ -18,7 +18,7 @@ use crate::api::Api;
 use crate::api::context::Context;
 use crate::api::error::{ApiError, too_large_to_send};
 use crate::api::streams::Ticket;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::grpc::answer::failed;
 use crate::grpc::outgoing::MESSAGE_BYTES_MAX;
 
@@ -105,20 +105,37 @@ where
         }
         let Some(tick) = &mut self.tick else { return };
         while tick.as_mut().poll(task).is_ready() {
+            let watch = Stopwatch::start();
             self.session.tick();
+            self.api.metrics.streams.progress.observe(watch.elapsed());
             tick.as_mut().reset(self.schedule.next(clock::now()));
         }
     }
 
     fn fill(&mut self) {
         let term = self.api.shared.standing().term;
+        let has_answers = self.session.has_answers();
+        let watch = Stopwatch::start();
         let mut sent = self.session.fill(&mut self.frames, term);
         if self.session.waits_for_delivery() {
             self.api.watches.wake_after_delivery(self.ticket.signal());
             // It may have happened between the look and the entry.
             sent += self.session.fill(&mut self.frames, term);
         }
-        self.api.metrics.watch_events.add(sent);
+        if sent > 0 {
+            self.api.metrics.watch_events.add(sent);
+            let took = watch.elapsed();
+            self.api.metrics.streams.watch.observe(took);
+            self.api.metrics.streams.per_event.observe(took / u32::try_from(sent).unwrap_or(u32::MAX));
+        } else if has_answers {
+            self.api.metrics.streams.control.observe(watch.elapsed());
+        }
+    }
+
+    /// What is to be sent is too long, and so is the end of the call.
+    fn end_too_long(&mut self, len: usize) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.api.metrics.streams.watch_send.inc();
+        self.end(&too_large_to_send(len, MESSAGE_BYTES_MAX))
     }
 
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -149,19 +166,23 @@ where
             return Poll::Ready(None);
         }
         if let Some(len) = this.frames.too_long() {
-            return this.end(&too_large_to_send(len, MESSAGE_BYTES_MAX));
+            return this.end_too_long(len);
         }
         if let Poll::Ready(why) = this.poll_end(task) {
             return this.end(&why.into());
         }
         if let Err(status) = this.read_requests(task) {
+            // A client that goes away is no failure.
+            if status.code() != Code::Cancelled {
+                this.api.metrics.streams.watch_receive.inc();
+            }
             return this.end(&status);
         }
         this.poll_tick(task);
         this.fill();
         match (this.frames.pop(), this.frames.too_long()) {
             (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            (None, Some(len)) => this.end(&too_large_to_send(len, MESSAGE_BYTES_MAX)),
+            (None, Some(len)) => this.end_too_long(len),
             (None, None) => Poll::Pending,
         }
     }

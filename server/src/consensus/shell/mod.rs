@@ -52,11 +52,13 @@ const QUICK_SYNC: Duration = Duration::from_millis(2);
 /// The election timeout, in ticks, unless it is set.
 const STALL_TICKS: u32 = 10;
 
+mod heartbeats;
 mod peers;
 mod queue;
 #[cfg(test)]
 mod tests;
 
+use heartbeats::Heartbeats;
 pub use peers::Outlet;
 use queue::{Gather, Queue, Sleeper, try_lock};
 
@@ -118,6 +120,7 @@ pub struct Driver {
     stall_ticks: u64,
     /// A batch that takes longer to apply is logged and counted.
     slow_apply: Duration,
+    heartbeats: Heartbeats,
     /// Whether the last sync was so quick that a caller may spend the next one's time itself.
     sync_is_quick: AtomicBool,
     stopped: OnceLock<Stopped>,
@@ -171,6 +174,7 @@ impl Driver {
             log_busy_since: AtomicU64::new(peers::NOT_BUSY),
             stall_ticks: u64::from(STALL_TICKS),
             slow_apply: Duration::MAX,
+            heartbeats: Heartbeats::default(),
             sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
             on_stop: tokio::sync::Notify::new(),
@@ -412,6 +416,7 @@ impl Driver {
             self.fetch_queue.append(&mut outputs.fetch);
             self.fetch_thread.wake();
         }
+        self.metrics.read_indexes_failed.add(std::mem::take(&mut outputs.reads_failed));
         self.send(std::mem::take(&mut outputs.send));
         if std::mem::take(&mut outputs.unpin) {
             *lock(&self.pinned) = None;
@@ -470,6 +475,9 @@ impl Driver {
         self.note_log_busy(true);
         let persisted = log.persist(jobs);
         self.note_log_busy(false);
+        if let Some(took) = log.take_write_time() {
+            self.metrics.wal_write.observe(took);
+        }
         // Handed over in order: before the log can be taken by somebody else.
         let verdict = persisted.map(|done| self.inbox.extend(done.into_iter().map(Input::Persisted)));
         drop(log);
@@ -559,7 +567,10 @@ fn apply_jobs(
     let watch = Stopwatch::start();
     for job in jobs {
         if let Some(snapshot) = &job.snapshot {
-            applier.install(snapshot, staging)?;
+            metrics.snapshot_apply.inc();
+            let installed = applier.install(snapshot, staging);
+            metrics.snapshot_apply.dec();
+            installed?;
         }
         let mut conf_changes = Vec::new();
         applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(|fault| fault.to_string())?;
@@ -570,7 +581,9 @@ fn apply_jobs(
             snapshot: job.snapshot,
         }));
     }
-    metrics.apply.observe(&applier.take_tally(), watch.elapsed());
+    let tally = applier.take_tally();
+    metrics.apply.observe(&tally, watch.elapsed());
+    metrics.put_bytes.add(tally.put_bytes());
     let watch = Stopwatch::start();
     applier.commit().map_err(|fault| fault.to_string())?;
     metrics.backend_commit.observe(watch.elapsed());

@@ -53,6 +53,7 @@ impl Driver {
 
     pub(super) fn send(&self, messages: Vec<Message>) {
         let Some(outlet) = self.outlet.get().filter(|_| !messages.is_empty()) else { return };
+        self.heartbeats.note(&messages, &self.metrics);
         let with_snapshot = messages.iter().any(|message| matches!(message.body, Body::Snapshot { .. }));
         let pinned = if with_snapshot { lock(&self.pinned).clone() } else { None };
         outlet.send(messages, pinned);

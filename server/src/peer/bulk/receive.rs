@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::SILENCE_MAX;
 use crate::clock::{self, Stopwatch};
+use crate::metrics::Metrics;
 use crate::peer::accept::{self, LaneError};
 use crate::peer::frame::{self, Kind, Outgoing};
 use crate::peer::handshake::Caller;
@@ -77,6 +78,7 @@ fn stage(
     meta: &SnapshotMeta,
     mut chunks: mpsc::Receiver<Bytes>,
     progress: &mpsc::UnboundedSender<Progress>,
+    metrics: &Metrics,
 ) {
     // Where nobody listens any more there is nothing to say.
     let say = |what| drop(progress.send(what));
@@ -85,6 +87,7 @@ fn stage(
         Err(StageError::Busy) => return say(Progress::Busy),
         Err(error) => return say(Progress::Refused(error.to_string())),
     };
+    let watch = Stopwatch::start();
     say(Progress::Begun(incoming.cursor()));
     while !incoming.cursor().is_done() {
         let Some(chunk) = chunks.blocking_recv() else { return staging.suspend(incoming) };
@@ -93,8 +96,13 @@ fn stage(
         }
         say(Progress::Taken(chunk.len() as u64));
     }
+    let sync = Stopwatch::start();
     say(match staging.finish(incoming) {
-        Ok(()) => Progress::Done,
+        Ok(()) => {
+            metrics.snapshot_sync.observe(sync.elapsed());
+            metrics.snapshot_save.observe(watch.elapsed());
+            Progress::Done
+        }
         Err(error) => Progress::Refused(error.to_string()),
     });
 }
@@ -136,8 +144,8 @@ impl Receiver<'_> {
     ) -> Result<bool, LaneError> {
         let (chunks, to_disk) = mpsc::channel(WAITING_MAX);
         let (progress, mut progressed) = mpsc::unbounded_channel();
-        let staging = Arc::clone(&net.staging);
-        tokio::task::spawn_blocking(move || stage(&staging, &meta, to_disk, &progress));
+        let (staging, metrics) = (Arc::clone(&net.staging), Arc::clone(&net.metrics));
+        tokio::task::spawn_blocking(move || stage(&staging, &meta, to_disk, &progress, &metrics));
         let mut wishes = self.peer.wishes();
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -59,11 +59,18 @@ fn the_list_for_other_members_is_equal() {
 }
 
 /// Families whose samples count what clients did.
-const COUNTS: [&str; 6] = [
+const COUNTS: [&str; 13] = [
     "etcd_server_apply_duration_seconds_count{",
     "etcd_debugging_mvcc_current_revision ",
     "etcd_debugging_mvcc_compact_revision ",
     "etcd_debugging_mvcc_keys_total ",
+    "etcd_debugging_mvcc_total_put_size_in_bytes ",
+    "etcd_debugging_mvcc_db_compaction_keys_total ",
+    "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count ",
+    "etcd_network_known_peers{",
+    "etcd_server_feature_enabled{",
+    "etcd_server_learner_promote_",
+    "etcd_server_snapshot_apply_in_progress_total ",
     "etcd_mvcc_delete_total ",
     "grpc_server_handled_total{",
 ];
@@ -74,7 +81,7 @@ fn requests() -> Vec<Request> {
     let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
     let missing = PutRequest { ignore_value: true, ..put("none") };
     let txn = |put| Request::Txn(TxnRequest { success: vec![op(put)], ..Default::default() });
-    let compact = |revision| Request::Compact(CompactionRequest { revision, physical: false });
+    let compact = |revision| Request::Compact(CompactionRequest { revision, physical: true });
     let alarm = |action| Request::Alarm(AlarmRequest { action, member_id: 1, alarm: 1 });
     vec![
         Request::Put(put("a")),
@@ -91,6 +98,7 @@ fn requests() -> Vec<Request> {
         Request::Put(put("full")),
         txn(put("full")),
         alarm(2),
+        Request::MemberPromote(MemberPromoteRequest { id: 12 }),
         Request::Range(RangeRequest { key: "c".into(), ..Default::default() }),
     ]
 }

@@ -1,6 +1,7 @@
 //! The same requests over the wire to the real etcd and to ketch, with the same answers to the field.
 
 mod errors;
+mod families;
 mod generate;
 mod http;
 mod limits;
