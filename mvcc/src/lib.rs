@@ -89,7 +89,7 @@ pub use hash::StoreHash;
 pub use options::Options;
 pub use read::{Iter, Reader, View};
 pub use revision::Revision;
-pub use snapshot::{Chunk, ChunkHead, Cursor, Export, Import, ImportError};
+pub use snapshot::{Chunk, ChunkHead, Cursor, Export, Held, Import, ImportError};
 pub use store::{CompactionProgress, Progress, Store};
 pub use tables::{Table, TableId};
 pub use types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes, SortOrder, SortTarget};

@@ -1,6 +1,7 @@
 //! Making a snapshot: one view, read in the order of revisions.
 
 use super::format::{self, CHANGES, Chunk, Cursor, DONE, END, Point, TABLES};
+use super::held::{Begin, Held};
 use crate::checkpoint::format::encode_table_entry;
 use crate::encoding::{put_prefixed, put_varint};
 use crate::error::{Fault, ReadError};
@@ -14,14 +15,30 @@ use crate::version::Snapshot;
 pub struct Export {
     view: View,
     at: Cursor,
+    /// The change that follows the tables.
+    first: Revision,
 }
 
 impl View {
     /// Makes a snapshot of this state, from `from` on: [`Cursor::START`], or where another store's export of the same state
     /// broke off.
     pub fn export(&self, from: Cursor) -> Export {
-        Export { view: self.clone(), at: from }
+        Export { view: self.clone(), at: from, first: Revision::NONE }
     }
+
+    /// Makes what a receiver that has `held` is missing of a snapshot of this state: what follows where the state is the same; the tables
+    /// and what follows where the receiver's changes are the beginning of this state's; everything otherwise.
+    pub fn export_after(&self, held: &Held) -> Export {
+        match held.begin(&point(self)) {
+            Begin::Here(at) => self.export(at),
+            Begin::Tables(first) => Export { first, ..self.export(Cursor::START) },
+        }
+    }
+}
+
+fn point(view: &View) -> Point {
+    let root = &view.root;
+    Point { revision: root.revision, compacted: root.compacted, applied: root.applied }
 }
 
 impl Export {
@@ -36,7 +53,7 @@ impl Export {
         let next = match from.stage {
             TABLES => {
                 self.tables(&mut body);
-                Cursor { stage: CHANGES, revision: Revision::NONE }
+                Cursor { stage: CHANGES, revision: self.first }
             }
             CHANGES => self.changes(from.revision, max_bytes, &mut body)?,
             END => {
@@ -46,12 +63,12 @@ impl Export {
             _ => return Ok(None),
         };
         self.at = next;
-        Ok(Some(format::encode(&self.point(), from, next, &body)))
+        Ok(Some(format::encode(&point(&self.view), from, next, &body)))
     }
 
-    fn point(&self) -> Point {
-        let root = &self.view.root;
-        Point { revision: root.revision, compacted: root.compacted, applied: root.applied }
+    /// Whether what another state's sender has sent is made use of.
+    pub fn goes_on_from_another(&self) -> bool {
+        self.first != Revision::NONE
     }
 
     fn tables(&self, body: &mut Vec<u8>) {

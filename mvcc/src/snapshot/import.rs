@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ketch_wal::Disk;
 
-use super::format::{self, CHANGES, Cursor, END, Point, TABLES};
+use super::format::{self, CHANGES, Cursor, Decoded, END, Point, TABLES};
+use super::held::{Begin, Held};
 use crate::checkpoint::format::take_table_entry;
 use crate::encoding::{self, take_bytes, take_varint};
 use crate::error::{Fault, OpenError};
@@ -109,6 +110,7 @@ pub struct Import {
     /// Hashes of tombstones at the compaction point: kept for watches, left out of the store's hash.
     tombstones: u64,
     hash: Option<u64>,
+    gone_on: u64,
     /// The log's byte counter at the last sync.
     synced_bytes: u64,
 }
@@ -151,6 +153,7 @@ impl Import {
             last: Revision::NONE,
             tombstones: 0,
             hash: None,
+            gone_on: 0,
             synced_bytes: 0,
         })
     }
@@ -160,14 +163,26 @@ impl Import {
         self.at
     }
 
-    /// Takes the next chunk.
+    /// What is here: a sender of another state may go on from it, see [`View::export_after`](crate::View::export_after).
+    pub fn held(&self) -> Held {
+        self.point.map_or(Held::NOTHING, |point| Held { at: self.at, point })
+    }
+
+    /// How many times a sender of another state has gone on.
+    pub fn times_gone_on(&self) -> u64 {
+        self.gone_on
+    }
+
+    /// Takes the next chunk: the one that follows, or the tables of another state whose changes begin with those that are here.
     ///
     /// # Errors
     /// [`ImportError::Chunk`] or [`ImportError::OutOfPlace`]: nothing changed. Otherwise what the disk says.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
         let damaged = ImportError::Chunk { reason: "its checksum or shape is wrong" };
         let chunk = format::decode(bytes).ok_or(damaged)?;
-        if chunk.from != self.at || self.point.is_some_and(|point| point != chunk.point) {
+        let follows = chunk.from == self.at && self.point.is_none_or(|point| point == chunk.point);
+        let goes_on = !follows && chunk.from == Cursor::START && self.point.is_some();
+        if !follows && !goes_on || chunk.from.stage == TABLES && !self.is_next_after_tables(&chunk) {
             return Err(ImportError::OutOfPlace { expected: self.at, found: chunk.from });
         }
         match chunk.from.stage {
@@ -176,9 +191,19 @@ impl Import {
             END => self.hash = u64_at(chunk.body, 0),
             _ => return Err(ImportError::Chunk { reason: "it is behind the end" }),
         }
+        self.gone_on += u64::from(goes_on && chunk.next.revision != Revision::NONE);
         self.point = Some(chunk.point);
         self.at = chunk.next;
         Ok(())
+    }
+
+    /// Whether the changes that a chunk of tables announces are those that are missing here.
+    fn is_next_after_tables(&self, chunk: &Decoded<'_>) -> bool {
+        let begin = self.held().begin(&chunk.point);
+        let known = self.last == Revision::NONE || self.last.main <= chunk.point.revision;
+        known && chunk.next.stage == CHANGES && begin == Begin::Tables(chunk.next.revision)
+            // With nothing to go on from, everything is sent again.
+            && (chunk.next.revision != Revision::NONE || self.last == Revision::NONE)
     }
 
     /// A small table, as far as it was taken in.
@@ -240,6 +265,7 @@ impl Import {
         Ok(Store::open(self.disk, &self.dir, self.options)?)
     }
 
+    /// Takes tables in the place of those that are here.
     fn tables(&mut self, mut body: &[u8]) -> Result<(), ImportError> {
         let malformed = || ImportError::Chunk { reason: "a malformed table entry" };
         let mut entries = Vec::new();
@@ -247,9 +273,15 @@ impl Import {
             body = rest;
             entries.push((TableId(table), take_table_entry(&mut body).ok_or_else(malformed)?));
         }
+        // Those of the state before are out of date.
+        let before = self.store.state.tables.iter();
+        let before: Vec<(TableId, Bytes)> =
+            before.flat_map(|(id, table)| table.iter().map(move |(key, _)| (id, key.clone()))).collect();
+        before.into_iter().for_each(|(table, key)| self.store.table_delete(table, &key));
         for (table, (key, value)) in entries {
             self.store.table_put(table, key, value);
         }
+        self.hash = None;
         Ok(())
     }
 

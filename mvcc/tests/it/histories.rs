@@ -1,5 +1,7 @@
 //! Random histories against the plain model: store and model agree on every answer.
 
+mod relay;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -105,6 +107,9 @@ impl Bench {
             Op::Checkpoint => self.store().background().checkpoint().unwrap(),
             Op::Transfer { max } => self.transfer(*max),
             Op::Adopt { max, changes, compact } => self.adopt(*max, changes, *compact),
+            Op::Relay { max, first, changes, compact, backwards } => {
+                self.relay(*max, *first, changes, *compact, *backwards);
+            }
             Op::Sync => drop(self.store().background().sync().unwrap()),
             Op::Restart => {
                 self.commit();

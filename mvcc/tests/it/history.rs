@@ -93,6 +93,16 @@ pub(crate) enum Op {
         changes: Vec<Change>,
         compact: Option<i64>,
     },
+    /// Move to another disk by a snapshot that one state begins and another one, so many changes and perhaps a compaction apart, ends.
+    Relay {
+        max: usize,
+        /// So many chunks are of the first state.
+        first: usize,
+        changes: Vec<Change>,
+        compact: Option<i64>,
+        /// The later state begins.
+        backwards: bool,
+    },
     Sync,
     /// Commit, then close and open again.
     Restart,
@@ -194,6 +204,13 @@ fn op(random: &mut Random) -> Op {
             max: *random.pick(&[50, 10_000]),
             changes: (0..random.below(6)).map(|_| change(random)).collect(),
             compact: random.one_in(2).then(|| random.below(8) as i64),
+        },
+        94 if random.one_in(2) => Op::Relay {
+            max: *random.pick(&[1, 50, 300]),
+            first: random.below(12) as usize,
+            changes: (0..random.below(6)).map(|_| change(random)).collect(),
+            compact: random.one_in(4).then(|| random.below(8) as i64),
+            backwards: random.one_in(3),
         },
         94 => Op::Checkpoint,
         95 => Op::Sync,
