@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-use ketch_mvcc::{Cursor, Import, ImportError, OpenError, Options, Store, View};
+use ketch_mvcc::{Cursor, Held, Import, ImportError, OpenError, Options, Store, View};
 use ketch_raft::SnapshotMeta;
 use ketch_wal::Disk;
 
@@ -90,8 +90,26 @@ struct State {
 #[derive(Debug)]
 pub struct Incoming {
     meta: SnapshotMeta,
-    import: Import,
+    /// Absent only while it begins anew.
+    import: Option<Import>,
+    place: Place,
     _turn: Arc<()>,
+}
+
+/// Where a snapshot is taken in, and how its store is opened.
+#[derive(Debug)]
+struct Place {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    options: Options,
+}
+
+impl Place {
+    /// Begins with nothing.
+    fn begin(&self) -> Result<Import, ImportError> {
+        datadir::empty_folder(&*self.disk, &self.folder);
+        Import::begin(Arc::clone(&self.disk), &self.folder, self.options.clone())
+    }
 }
 
 impl Incoming {
@@ -101,18 +119,42 @@ impl Incoming {
         &self.meta
     }
 
-    /// Up to where the content is here: the sender goes on from there.
+    /// What is here, of whatever state: the sender goes on from there if it can, and begins anew otherwise.
     #[must_use]
-    pub fn cursor(&self) -> Cursor {
-        self.import.cursor()
+    pub fn held(&self) -> Held {
+        self.import.as_ref().map_or(Held::NOTHING, Import::held)
     }
 
-    /// Takes one chunk.
+    /// Whether all of it is here.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.held().cursor().is_done()
+    }
+
+    /// How many times a sender of another state has gone on.
+    #[must_use]
+    pub fn times_gone_on(&self) -> u64 {
+        self.import.as_ref().map_or(0, Import::times_gone_on)
+    }
+
+    /// Takes one chunk: the next one, the first one of a sender that goes on with another state, or the first one of all.
     ///
     /// # Errors
     /// A chunk that is damaged or does not follow, or the disk.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        Ok(self.import.chunk(bytes)?)
+        if let Some(import) = &mut self.import {
+            match import.chunk(bytes) {
+                // The sender begins anew: what is here is no beginning of its state.
+                Err(ImportError::OutOfPlace { expected, found })
+                    if found == Cursor::START && expected != Cursor::START =>
+                {
+                    self.import = None;
+                }
+                done => return Ok(done?),
+            }
+        }
+        let import = self.import.insert(self.place.begin()?);
+        Ok(import.chunk(bytes)?)
     }
 }
 
@@ -131,26 +173,25 @@ impl Staging {
         Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state) }
     }
 
-    /// Begins to take in the snapshot `meta`, or goes on where a transfer of the same one was cut off. One of another
-    /// that was cut off is given up.
+    /// Begins to take in the snapshot `meta`, or goes on where a transfer was cut off, were it of another state by another sender: see
+    /// [`Incoming::held`].
     ///
     /// # Errors
     /// [`StageError::Busy`], or what the disk says.
     pub fn begin(&self, meta: &SnapshotMeta) -> Result<Incoming, StageError> {
         let mut state = lock(&self.state);
-        match state.unfinished.take() {
-            Some(begun) if begun.meta == *meta => return Ok(begun),
-            given_up => drop(given_up),
+        if let Some(begun) = state.unfinished.take() {
+            return Ok(Incoming { meta: meta.clone(), ..begun });
         }
         if state.turn.strong_count() > 0 || state.complete.is_some() || state.installing {
             return Err(StageError::Busy);
         }
         let folder = self.dir.join(state.current.other().folder());
-        datadir::empty_folder(&*self.disk, &folder);
-        let import = Import::begin(Arc::clone(&self.disk), &folder, self.options.clone())?;
+        let place = Place { disk: Arc::clone(&self.disk), folder, options: self.options.clone() };
+        let import = Some(place.begin()?);
         let turn = Arc::new(());
         state.turn = Arc::downgrade(&turn);
-        Ok(Incoming { meta: meta.clone(), import, _turn: turn })
+        Ok(Incoming { meta: meta.clone(), import, place, _turn: turn })
     }
 
     /// Keeps a transfer that was cut off, to be resumed by [`begin`](Self::begin).
@@ -163,7 +204,8 @@ impl Staging {
     /// # Errors
     /// Content that is incomplete or wrong, or the disk; it is given up.
     pub fn finish(&self, incoming: Incoming) -> Result<(), StageError> {
-        let Incoming { meta, import, _turn } = incoming;
+        let Incoming { meta, import, _turn, .. } = incoming;
+        let import = import.ok_or(ImportError::Chunk { reason: "chunks are missing" })?;
         let store = import.finish()?;
         let found = store.applied();
         if (found.index, found.term) != (meta.index, meta.term) {
@@ -276,14 +318,24 @@ mod tests {
 
     /// The chunks of a store that ends with entry `index` and holds so many keys.
     fn chunks(index: u64) -> Vec<Vec<u8>> {
+        chunks_after(index, &Held::NOTHING)
+    }
+
+    /// What a receiver that has `held` is missing of it.
+    fn chunks_after(index: u64, held: &Held) -> Vec<Vec<u8>> {
+        chunks_of(index, 7, held)
+    }
+
+    /// The same where every value is of this byte.
+    fn chunks_of(index: u64, byte: u8, held: &Held) -> Vec<Vec<u8>> {
         let disk: Arc<dyn Disk> = SimDisk::new(9);
         let mut store = Store::open(disk, Path::new("/sender"), Options::default()).unwrap();
         for key in 1..=index {
             let mut txn = store.txn();
-            txn.put(format!("key {key}").as_bytes(), &[7; 100], 0).unwrap();
+            txn.put(format!("key {key}").as_bytes(), &[byte; 100], 0).unwrap();
             store.commit(Applied { index: key, term: 2 }).unwrap();
         }
-        let mut export = store.reader().view().export(Cursor::START);
+        let mut export = store.reader().view().export_after(held);
         std::iter::from_fn(|| export.next_chunk(512).unwrap().map(|chunk| chunk.bytes.to_vec())).collect()
     }
 
@@ -299,22 +351,56 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_that_was_cut_off_goes_on_and_another_one_begins_anew() {
+    fn a_transfer_that_was_cut_off_goes_on_also_with_another_sender() {
         let disk = SimDisk::new(1);
         let staging = staging(&disk, Half::First);
         let chunks = chunks(30);
         let mut incoming = staging.begin(&meta(30)).unwrap();
         chunks[..3].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
         assert!(matches!(staging.begin(&meta(30)), Err(StageError::Busy)), "one at a time");
-        let cursor = incoming.cursor();
+        let held = incoming.held();
         staging.suspend(incoming);
         let mut incoming = staging.begin(&meta(30)).unwrap();
-        assert_eq!(incoming.cursor(), cursor);
-        chunks[3..].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        assert_eq!(incoming.held(), held);
+        incoming.chunk(&chunks[3]).unwrap();
+        let held = incoming.held();
         staging.suspend(incoming);
-        // The sender has a newer one by now.
-        let incoming = staging.begin(&meta(40)).unwrap();
-        assert_eq!(incoming.cursor(), Cursor::START);
+        // Another sender has a newer one. It is cut off before it has said anything, and goes on then.
+        staging.suspend(staging.begin(&meta(40)).unwrap());
+        let mut incoming = staging.begin(&meta(40)).unwrap();
+        assert_eq!(incoming.held(), held);
+        let rest = chunks_after(40, &held);
+        assert!(rest.len() < self::chunks(40).len() - 2);
+        rest.iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        assert_eq!(incoming.times_gone_on(), 1);
+        staging.finish(incoming).unwrap();
+        let store = staging.install(&meta(40)).unwrap().unwrap();
+        assert_eq!((store.applied().index, store.revision()), (40, 41));
+    }
+
+    #[test]
+    fn a_sender_that_cannot_go_on_begins_anew() {
+        let staging = staging(&SimDisk::new(5), Half::First);
+        let mut incoming = staging.begin(&meta(30)).unwrap();
+        chunks(30)[..4].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        staging.suspend(incoming);
+        take_in(&staging, 12);
+        assert_eq!(staging.install(&meta(12)).unwrap().unwrap().revision(), 13);
+    }
+
+    #[test]
+    fn what_was_staged_of_a_history_that_never_was_is_found_out() {
+        let staging = staging(&SimDisk::new(6), Half::First);
+        let mut incoming = staging.begin(&meta(30)).unwrap();
+        chunks_of(30, 8, &Held::NOTHING)[..3].iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        let held = incoming.held();
+        staging.suspend(incoming);
+        let mut incoming = staging.begin(&meta(40)).unwrap();
+        chunks_after(40, &held).iter().for_each(|chunk| incoming.chunk(chunk).unwrap());
+        let refused = staging.finish(incoming);
+        assert!(matches!(refused, Err(StageError::Import(ImportError::Different { .. }))), "{refused:?}");
+        // The next attempt begins with nothing.
+        assert_eq!(staging.begin(&meta(40)).unwrap().held(), Held::NOTHING);
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(crate) enum Kind {
     Ping = 2,
     /// The eight bytes.
     Pong = 3,
-    /// The receiver's place in a snapshot: the sender goes on from there.
-    Cursor = 4,
+    /// What the receiver of a snapshot has already: the sender goes on from there, if it can.
+    Held = 4,
     /// A chunk of a snapshot.
     Chunk = 5,
     /// So many bytes of chunks have been taken in (u64 LE).
@@ -50,7 +50,7 @@ impl Kind {
             1 => Kind::Message,
             2 => Kind::Ping,
             3 => Kind::Pong,
-            4 => Kind::Cursor,
+            4 => Kind::Held,
             5 => Kind::Chunk,
             6 => Kind::Taken,
             7 => Kind::Done,

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +38,15 @@ pub(crate) enum Mode {
 /// Nobody in particular: a caller that does not say who it is.
 const ANYBODY: u16 = 0;
 
-type Links = Mutex<HashMap<(u16, u16), watch::Sender<Mode>>>;
+/// A directed pair.
+#[derive(Clone, Debug)]
+struct Link {
+    mode: watch::Sender<Mode>,
+    /// What its callers have said.
+    bytes: Arc<AtomicU64>,
+}
+
+type Links = Mutex<HashMap<(u16, u16), Link>>;
 
 /// All links, by the ports that members advertise, and the thread that carries what passes.
 #[derive(Debug)]
@@ -77,7 +86,12 @@ impl Net {
 
     /// What `from` says to `to`.
     pub(crate) fn set(&self, from: u16, to: u16, mode: Mode) {
-        link(&self.links, from, to).send_replace(mode);
+        link(&self.links, from, to).mode.send_replace(mode);
+    }
+
+    /// Bytes that `from` has sent to `to` on connections that it opened.
+    pub(crate) fn carried(&self, from: u16, to: u16) -> u64 {
+        link(&self.links, from, to).bytes.load(Relaxed)
     }
 
     /// What `one` and the `others` say to each other.
@@ -92,7 +106,7 @@ impl Net {
     /// Every link is open again.
     pub(crate) fn heal(&self) {
         for link in self.links.lock().unwrap().values() {
-            link.send_replace(Mode::Open);
+            link.mode.send_replace(Mode::Open);
         }
     }
 }
@@ -104,8 +118,9 @@ impl Drop for Net {
     }
 }
 
-fn link(links: &Links, from: u16, to: u16) -> watch::Sender<Mode> {
-    links.lock().unwrap().entry((from, to)).or_insert_with(|| watch::Sender::new(Mode::Open)).clone()
+fn link(links: &Links, from: u16, to: u16) -> Link {
+    let new = || Link { mode: watch::Sender::new(Mode::Open), bytes: Arc::default() };
+    links.lock().unwrap().entry((from, to)).or_insert_with(new).clone()
 }
 
 /// One connection, to its end.
@@ -113,7 +128,7 @@ async fn carry(links: Arc<Links>, mut caller: TcpStream, front: u16, back: u16) 
     let Some(head) = head(&mut caller).await else { return };
     let (from, to) = speaker(&head, front);
     let link = link(&links, from, to);
-    let mut mode = link.subscribe();
+    let mut mode = link.mode.subscribe();
     if !matches!(mode.wait_for(|mode| *mode != Mode::Silent).await.as_deref(), Ok(Mode::Open | Mode::Slow(_)))
     {
         return;
@@ -124,14 +139,20 @@ async fn carry(links: Arc<Links>, mut caller: TcpStream, front: u16, back: u16) 
     }
     let _small_and_soon = (caller.set_nodelay(true), member.set_nodelay(true));
     let ((from_caller, to_caller), (from_member, to_member)) = (caller.into_split(), member.into_split());
+    let answers = AtomicU64::new(0);
     tokio::select! {
-        () = pump(from_caller, to_member, link.subscribe()) => {}
-        () = pump(from_member, to_caller, link.subscribe()) => {}
+        () = pump(from_caller, to_member, link.mode.subscribe(), &link.bytes) => {}
+        () = pump(from_member, to_caller, link.mode.subscribe(), &answers) => {}
         _cut = mode.wait_for(|mode| *mode == Mode::Cut) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Mode>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut link: watch::Receiver<Mode>,
+    bytes: &AtomicU64,
+) {
     let mut piece = vec![0; 64 << 10];
     loop {
         let mode = *link.borrow_and_update();
@@ -152,6 +173,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::
         if to.write_all(&piece[..len]).await.is_err() {
             return;
         }
+        bytes.fetch_add(len as u64, Relaxed);
     }
 }
 

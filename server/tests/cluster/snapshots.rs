@@ -14,14 +14,21 @@ const FLAGS: &[&str] = &[
     "--snapshot-catchup-entries=50",
 ];
 
+/// Values that are written, and how many bytes each has.
+const MUCH: (u64, usize) = (480, 10_000);
+
 /// Writes large values at the member `at`: far more than what is kept of the log.
 async fn write_much(cluster: &Cluster, at: usize) {
+    write_values(cluster, at, MUCH.1).await;
+}
+
+async fn write_values(cluster: &Cluster, at: usize, bytes: usize) {
     let channel = cluster.members[at].channel();
-    let value = "y".repeat(10_000);
+    let value = "y".repeat(bytes);
     let writers = (0..8).map(|writer| {
         let (channel, value) = (channel.clone(), value.clone());
         tokio::spawn(async move {
-            for number in 0..60 {
+            for number in 0..MUCH.0 / 8 {
                 let key = format!("x/{writer}/{number}");
                 // A leader that lost its office says so; the next one takes it.
                 while put(channel.clone(), &key, &value).await.is_err() {
@@ -122,5 +129,51 @@ fn a_slow_install_under_load_takes_one_snapshot() {
         }
         assert_eq!(sent(&run.cluster), 1.0, "one is enough");
         run.end();
+    });
+}
+
+/// The leader dies in the middle of a snapshot: whoever leads then sends what is missing.
+#[test]
+fn a_snapshot_whose_sender_dies_is_continued_by_the_next_leader() {
+    const BYTES: usize = 25_000;
+    let state = MUCH.0 * BYTES as u64;
+    runtime().block_on(async {
+        let mut cluster = tokio::task::block_in_place(|| Cluster::found(programs::ketch(), 3, FLAGS));
+        for attempt in 0.. {
+            assert!(attempt < 10, "no snapshot in {attempt} tries");
+            let via = cluster.leader().await;
+            let [at, next] = [1, 2].map(|step| (via + step) % 3);
+            cluster.members[at].kill();
+            write_values(&cluster, via, BYTES).await;
+            let [leader, behind, other] = [via, at, next].map(|at| cluster.members[at].front);
+            for from in [leader, other] {
+                cluster.net.set(from, behind, Mode::Slow(Duration::from_millis(20)));
+            }
+            let carried = |cluster: &Cluster| [leader, other].map(|from| cluster.net.carried(from, behind));
+            let before = carried(&cluster);
+            cluster.spawn(at);
+            let under_way =
+                eventually("half of a snapshot, or a log that goes back far enough", async || {
+                    let half = carried(&cluster)[0] - before[0] > state / 2;
+                    let port = cluster.members[via].client_port;
+                    let snapshot = metric(port, "etcd_network_snapshot_send_inflights_total") > 0.0;
+                    if half { Ok(snapshot) } else { Err(carried(&cluster)) }
+                })
+                .await;
+            if under_way {
+                cluster.members[via].kill();
+            }
+            tokio::task::block_in_place(|| cluster.await_ready(at));
+            let sent: u64 = carried(&cluster).iter().zip(before).map(|(now, before)| now - before).sum();
+            println!("{:?} of {state} bytes, try {attempt}", carried(&cluster));
+            if under_way {
+                let log = cluster.members[next].log();
+                assert!(log.contains("going on with a snapshot that another member began to send"), "{log}");
+                assert!(sent < state * 3 / 2, "{sent} bytes were sent of a state of {state}");
+                break;
+            }
+        }
+        tokio::task::block_in_place(|| cluster.heal());
+        cluster.agree().await;
     });
 }

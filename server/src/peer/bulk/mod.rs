@@ -3,8 +3,8 @@
 //! ```text
 //! sender                                   receiver
 //!   │ ── Message (the snapshot's) ──────────► │ Staging::begin
-//!   │ ◄───────────── Cursor: go on from here ─┤ the beginning, or where an earlier transfer was cut off
-//!   │ ── Chunk, Chunk, … ───────────────────► │ taken in on a blocking thread
+//!   │ ◄──────────── Held: what is here so far ┤ nothing, or what came before an earlier transfer was cut off
+//!   │ ── Chunk, Chunk, … ───────────────────► │ what is missing of this state; taken in on a blocking thread
 //!   │ ◄──────────────── Taken: so many bytes ─┤ the sender is at most a window ahead
 //!   │                                         │ Staging::finish: verified and synced; the message goes to raft
 //!   │ ◄─────────────────────────────── Done ──┤

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use ketch_mvcc::Cursor;
+use ketch_mvcc::Held;
 use ketch_raft::{Body, Message, SnapshotMeta};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ const WAITING_MAX: usize = 2;
 
 /// What the blocking thread says.
 enum Progress {
-    Begun(Cursor),
+    Begun(Held),
     Taken(u64),
     Done,
     Refused(String),
@@ -88,8 +88,8 @@ fn stage(
         Err(error) => return say(Progress::Refused(error.to_string())),
     };
     let watch = Stopwatch::start();
-    say(Progress::Begun(incoming.cursor()));
-    while !incoming.cursor().is_done() {
+    say(Progress::Begun(incoming.held()));
+    while !incoming.is_complete() {
         let Some(chunk) = chunks.blocking_recv() else { return staging.suspend(incoming) };
         if let Err(error) = incoming.chunk(&chunk) {
             return say(Progress::Refused(error.to_string()));
@@ -153,7 +153,7 @@ impl Receiver<'_> {
         while !accept::is_over(&wishes, self.caller) {
             tokio::select! {
                 said = progressed.recv() => match said {
-                    Some(Progress::Begun(cursor)) => self.say(Kind::Cursor, &cursor.to_bytes()).await?,
+                    Some(Progress::Begun(held)) => self.say(Kind::Held, &held.to_bytes()).await?,
                     Some(Progress::Taken(bytes)) => self.say(Kind::Taken, &bytes.to_le_bytes()).await?,
                     Some(Progress::Done) => {
                         net.inlet.messages(vec![message.clone()]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ketch_mvcc::{Chunk, Cursor, Fault};
+use ketch_mvcc::{Chunk, Export, Fault, Held};
 use ketch_raft::{Message, SnapshotMeta};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -149,14 +149,21 @@ async fn transfer(
     let mut announcement = Outgoing::default();
     announcement.push(Kind::Message, |body| codec::encode(message, body));
     sender.write(announcement).await?;
-    let cursor = sender.cursor().await?;
-    sender.stream(export(pinned, cursor)).await
+    let export = pinned.view.export_after(&sender.held().await?);
+    if export.goes_on_from_another() {
+        let to = format_args!("{:x}", peer.id).to_string();
+        tracing::info!(
+            to,
+            index = pinned.meta.index,
+            "going on with a snapshot that another member began to send"
+        );
+    }
+    sender.stream(chunks_of(export)).await
 }
 
-/// Reads the chunks from `cursor` on, on a blocking thread, a little ahead of the socket.
-fn export(pinned: &Pinned, cursor: Cursor) -> mpsc::Receiver<Result<Chunk, Fault>> {
+/// Reads the chunks on a blocking thread, a little ahead of the socket.
+fn chunks_of(mut export: Export) -> mpsc::Receiver<Result<Chunk, Fault>> {
     let (chunks, receiver) = mpsc::channel(2);
-    let mut export = pinned.view.export(cursor);
     tokio::task::spawn_blocking(move || {
         while let Some(chunk) = export.next_chunk(CHUNK_BYTES).transpose() {
             let failed = chunk.is_err();
@@ -227,13 +234,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Sender<'_, R, W> {
         }
     }
 
-    /// Where to go on from.
-    async fn cursor(&mut self) -> Result<Cursor, SendError> {
+    /// What the receiver has.
+    async fn held(&mut self) -> Result<Held, SendError> {
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, self.next());
             match next.await.map_err(|_| SendError::Silent)?? {
-                (Kind::Cursor, bytes) => {
-                    return Cursor::from_bytes(&bytes).ok_or(SendError::Unexpected(Kind::Cursor));
+                (Kind::Held, bytes) => {
+                    return Held::from_bytes(&bytes).ok_or(SendError::Unexpected(Kind::Held));
                 }
                 (Kind::Taken, _) => {}
                 (Kind::Refused, why) => return Err(refused(&why)),

@@ -113,6 +113,10 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What goes wrong.
     pub weights: Weights,
+    /// After one in so many pieces of a snapshot its sender dies, and another member is to go on; 0 for never.
+    pub senders_die: u64,
+    /// About how many bytes of a snapshot travel at once.
+    pub chunk_bytes: usize,
     /// Whether clients use transactions; without them every key is an island for the second checker.
     pub transactions: bool,
     /// Whether clients compact.
@@ -124,7 +128,7 @@ pub struct Options {
 }
 
 /// Names of the scenarios, with what happens in them.
-pub const SCENARIOS: [(&str, &str); 13] = [
+pub const SCENARIOS: [(&str, &str); 14] = [
     ("mixed", "everything, drawn from the seed"),
     ("calm", "work without faults"),
     ("network", "partitions of all kinds, lost, late and repeated messages"),
@@ -134,6 +138,7 @@ pub const SCENARIOS: [(&str, &str); 13] = [
     ("transfer", "leadership changes hands"),
     ("rolling", "restarts of all members, one after another"),
     ("snapshot", "members are away until they need a snapshot"),
+    ("relay", "members die while they send a snapshot"),
     ("members", "members come and go"),
     ("replace", "members lose their disk and are replaced"),
     ("rot", "bits flip on disks"),
@@ -155,7 +160,12 @@ impl Options {
             options.members = options.members.max(3);
             options.fault_every_us = options.tick_us * u64::from(options.election_ticks) * 10;
         }
-        if matches!(name, "snapshot" | "replace" | "members") || options.weights.absence > 0 {
+        if name == "relay" {
+            options.members = options.members.max(3);
+            (options.senders_die, options.chunk_bytes) = (3, 400 + random.below(1200) as usize);
+            options.alarms = true;
+        }
+        if matches!(name, "snapshot" | "relay" | "replace" | "members") || options.weights.absence > 0 {
             options.keep = 5 + random.below(40);
         }
         Some(options)
@@ -199,6 +209,8 @@ impl Options {
             memory_bytes: pick(random, &[500, 4000, 4 << 20]) as usize,
             segment_bytes: pick(random, &[16 << 10, 64 << 10]),
             weights: Weights::default(),
+            senders_die: 0,
+            chunk_bytes: 4000,
             transactions: !random.one_in(4),
             compactions: random.one_in(2),
             alarms: random.one_in(4),
@@ -217,6 +229,7 @@ fn weights(name: &str, random: &mut Random) -> Weights {
         "transfer" => Weights { transfer: 5, partition: 1, ..none },
         "rolling" => Weights { rolling: 2, partition: 1, ..none },
         "snapshot" => Weights { absence: 3, crash: 2, partition: 1, kill: 1, ..none },
+        "relay" => Weights { absence: 5, kill: 1, change: 1, ..none },
         "members" => Weights { change: 6, partition: 1, crash: 1, kill: 1, ..none },
         "replace" => Weights { replace: 2, change: 1, kill: 1, partition: 1, ..none },
         "rot" => Weights { bit_rot: 2, crash: 1, ..none },

@@ -35,11 +35,13 @@ pub enum Bug {
     SnapshotMissesLastBatch,
     /// Entries that follow a snapshot are applied to the store from before it.
     EntriesAfterSnapshotToOldStore,
+    /// A member goes on with a snapshot that another one began, though it has compacted further.
+    RelayAcrossCompaction,
 }
 
 impl Bug {
     /// All of them, each with the scenario that is to find it.
-    pub const ALL: [(Bug, &str); 14] = [
+    pub const ALL: [(Bug, &str); 15] = [
         (Bug::AckBeforePersist, "crash"),
         (Bug::ReadIndexWithoutQuorum, "network"),
         (Bug::FollowerServesWhileBehind, "network"),
@@ -54,6 +56,7 @@ impl Bug {
         (Bug::ConfChangeAppliedTwice, "members"),
         (Bug::SnapshotMissesLastBatch, "snapshot"),
         (Bug::EntriesAfterSnapshotToOldStore, "snapshot"),
+        (Bug::RelayAcrossCompaction, "relay"),
     ];
 }
 

@@ -1,7 +1,7 @@
 //! Snapshots between members: pinned views, sent piece by piece, staged on the other member's disk.
 
 use bytes::Bytes;
-use ketch_mvcc::ImportError;
+use ketch_mvcc::{Held, ImportError};
 use ketch_raft::{Apply, Body, Message};
 
 use super::apply::TABLE_OF_BUGS;
@@ -10,9 +10,6 @@ use super::queue::{What, Who};
 use super::world::World;
 use crate::consensus::core::Input;
 use crate::staging::{Incoming, Pinned, StageError};
-
-/// About how many bytes travel at once.
-const CHUNK_BYTES: usize = 4000;
 
 /// A snapshot on its way.
 #[derive(Debug)]
@@ -77,8 +74,15 @@ impl World {
         let done = if paused { Ok(false) } else { self.take_chunk(&mut transfer) };
         match done {
             Ok(false) => {
+                let from = transfer.from.node;
                 self.on_the_way.insert(number, transfer);
                 self.after(us, What::Chunk(number));
+                if !self.healed
+                    && self.options.senders_die > 0
+                    && self.random.one_in(self.options.senders_die)
+                {
+                    self.sender_dies(from);
+                }
                 Ok(())
             }
             Ok(true) => self.staged(transfer),
@@ -109,20 +113,32 @@ impl World {
             None => {
                 live.staging.tidy(live.applier.store().applied().index);
                 let begun = live.staging.begin(&transfer.pinned.meta)?;
-                self.stats.snapshots_resumed += u64::from(begun.cursor() != ketch_mvcc::Cursor::START);
+                self.stats.snapshots_resumed += u64::from(begun.held() != Held::NOTHING);
                 transfer.incoming.insert(begun)
             }
         };
-        let mut export = transfer.pinned.view.export(incoming.cursor());
-        match export.next_chunk(CHUNK_BYTES) {
+        let mut held = incoming.held();
+        if self.options.planted == Some(Bug::RelayAcrossCompaction) {
+            held = compacted_alike(&held, transfer.pinned.view.compacted());
+        }
+        let mut export = transfer.pinned.view.export_after(&held);
+        match export.next_chunk(self.options.chunk_bytes) {
             Ok(Some(chunk)) => {
+                let before = incoming.times_gone_on();
                 incoming.chunk(&chunk.bytes)?;
+                self.stats.snapshots_gone_on += incoming.times_gone_on() - before;
                 Ok(false)
             }
             Ok(None) => Ok(true),
             // The sender's disk: it will notice by itself.
             Err(_fault) => Err(StageError::Busy),
         }
+    }
+
+    /// Its process is gone until others have long led.
+    fn sender_dies(&mut self, at: usize) {
+        let us = self.options.tick_us * u64::from(self.options.election_ticks) * 4;
+        self.kill(at, us);
     }
 
     fn staged(&mut self, mut transfer: Transfer) -> Result<(), String> {
@@ -189,4 +205,12 @@ impl World {
             }
         }
     }
+}
+
+/// With a bug planted: what a receiver has, as if it had been compacted to `compacted`.
+fn compacted_alike(held: &Held, compacted: i64) -> Held {
+    const COMPACTED_AT: usize = 13 + 8;
+    let mut bytes = held.to_bytes();
+    bytes[COMPACTED_AT..COMPACTED_AT + 8].copy_from_slice(&compacted.to_le_bytes());
+    Held::from_bytes(&bytes).unwrap_or(Held::NOTHING)
 }

@@ -94,6 +94,8 @@ stats! {
     snapshots_cut,
     /// Of those, resumed.
     snapshots_resumed,
+    /// Snapshots that another member began and a second one went on with.
+    snapshots_gone_on,
     /// Snapshots that the receiver did not take in.
     snapshots_refused,
     /// Snapshots staged.

@@ -53,6 +53,17 @@ fn clusters_keep_their_promises_again() {
     campaign(144..264);
 }
 
+/// What one member began to send is of use when another one goes on.
+#[test]
+fn snapshots_go_on_from_another_member() {
+    let mut total = Stats::default();
+    for seed in 0..40 {
+        let options = Options::of("relay", seed).unwrap();
+        total.add(&run(&options).unwrap_or_else(|failure| panic!("{failure}")).stats);
+    }
+    assert!(total.snapshots_gone_on > 5 && total.snapshots_installed > 20, "{total}");
+}
+
 /// Of leaders who die while the others are well, at least 95 in 100 are followed within two election timeouts.
 #[test]
 fn a_dead_leader_is_followed_within_two_election_timeouts() {
