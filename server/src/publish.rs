@@ -11,7 +11,8 @@ use crate::api::Api;
 use crate::caller::Caller;
 use crate::clock;
 use crate::config::Url;
-use crate::propose::ProposeError;
+use crate::propose::{ProposeError, Proposer};
+use crate::state::Shared;
 use crate::versions;
 
 /// How long one attempt may take before the next one.
@@ -33,24 +34,30 @@ pub async fn until_ready(api: &Arc<Api>, name: &str, client_urls: &[Url]) -> Res
         cluster_member_attr_set: Some(Box::new(request)),
         ..InternalRaftRequest::default()
     };
-    propose(api, &command).await?;
+    let (proposer, shared) = (&api.proposer, &*api.shared);
+    propose(proposer, shared, &command, ATTEMPT).await?;
     let cluster = api.shared.cluster();
     let alone = cluster.members.len() == 1;
     // In a cluster of several the leader asks all of them first, see `versions`.
     if let Some(version) = versions::own().filter(|_| alone).and_then(|own| versions::due(&cluster, own)) {
-        propose(api, &versions::command(version)).await?;
+        propose(proposer, shared, &versions::command(version), ATTEMPT).await?;
     }
     Ok(())
 }
 
 /// Setting the same thing twice changes nothing, so an unknown outcome is simply tried again.
-async fn propose(api: &Api, command: &InternalRaftRequest) -> Result<(), String> {
-    let mut installed = api.shared.installed.subscribe();
+pub(crate) async fn propose(
+    proposer: &Proposer,
+    shared: &Shared,
+    command: &InternalRaftRequest,
+    attempt: Duration,
+) -> Result<(), String> {
+    let mut installed = shared.installed.subscribe();
     loop {
-        let deadline = clock::now() + ATTEMPT;
+        let deadline = clock::now() + attempt;
         let caller = Caller::default();
         let outcome = tokio::select! {
-            outcome = api.proposer.propose(&caller, command.clone(), deadline) => outcome,
+            outcome = proposer.propose(&caller, command.clone(), deadline) => outcome,
             // The snapshot may hold what was proposed: then no answer comes.
             Ok(()) = installed.changed() => continue,
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ketch_mvcc::{Cursor, KeyRange, Query};
 use ketch_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
+use ketch_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest};
 use ketch_raft::{Body, Message, NodeId, Status};
 use ketch_wal::sim::Op;
 use ketch_wal::{Disk, SimDisk};
@@ -19,6 +20,7 @@ use crate::caller::Caller;
 use crate::cluster::Member;
 use crate::datadir::Identity;
 use crate::propose::Proposer;
+use crate::publish;
 
 const IDS: [NodeId; 3] = [11, 12, 13];
 
@@ -31,6 +33,7 @@ struct Wire {
     from: NodeId,
     out: Vec<(NodeId, Sender<Parcel>)>,
     cut: Cut,
+    starved: Cut,
 }
 
 impl Outlet for Wire {
@@ -40,6 +43,9 @@ impl Outlet for Wire {
         let cut = lock(&self.cut).clone();
         for message in messages {
             if cut.contains(&self.from) || cut.contains(&message.to) {
+                continue;
+            }
+            if matches!(message.body, Body::Append { .. }) && lock(&self.starved).contains(&message.to) {
                 continue;
             }
             if let Some((_, out)) = self.out.iter().find(|(to, _)| *to == message.to) {
@@ -155,18 +161,20 @@ struct Cluster {
     members: Vec<OneMember>,
     disks: [Arc<SimDisk>; 3],
     cut: Cut,
+    /// Who hears of everything but entries.
+    starved: Cut,
 }
 
 fn cluster() -> Cluster {
     let (senders, receivers): (Vec<_>, Vec<_>) = IDS.iter().map(|_| mpsc::channel()).unzip();
-    let (cut, peers) = (Cut::default(), Peers::default());
+    let (cut, starved, peers) = (Cut::default(), Cut::default(), Peers::default());
     let disks = IDS.map(SimDisk::new);
     let members = IDS.into_iter().zip(receivers).zip(&disks).map(|((id, inbound), disk)| {
         let out = IDS.into_iter().zip(senders.iter().cloned()).collect();
-        let wire = Wire { from: id, out, cut: Arc::clone(&cut) };
+        let wire = Wire { from: id, out, cut: Arc::clone(&cut), starved: Arc::clone(&starved) };
         start(id, disk, wire, inbound, Arc::clone(&peers))
     });
-    Cluster { members: members.collect(), disks, cut }
+    Cluster { members: members.collect(), disks, cut, starved }
 }
 
 impl Cluster {
@@ -240,6 +248,42 @@ async fn a_follower_that_was_cut_off_is_sent_a_snapshot_and_goes_on_from_it() {
     // It takes part again, and could lead.
     lock(&cluster.cut).insert(IDS[followers[1]]);
     cluster.put(lost, "with the one that was lost").await;
+}
+
+/// What a snapshot holds is not applied again, so nobody is told of its own command in it. A member that joins waits for its own publication.
+#[tokio::test]
+async fn a_member_whose_publication_came_with_its_snapshot_publishes_again() {
+    let cluster = cluster();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let joins = (leader + 1) % 3;
+    cluster.put(joins, "before").await;
+    lock(&cluster.starved).insert(IDS[joins]);
+    let attributes = Attributes { name: "published".into(), client_urls: Vec::new() };
+    let request = ClusterMemberAttrSetRequest { member_id: IDS[joins], member_attributes: Some(attributes) };
+    let command = InternalRaftRequest {
+        cluster_member_attr_set: Some(Box::new(request)),
+        ..InternalRaftRequest::default()
+    };
+    let driver = &cluster.members[leader].driver;
+    let meanwhile = async {
+        while driver.shared().cluster().members[&IDS[joins]].name != "published" {
+            tokio::task::yield_now().await;
+        }
+        for key in 0..100 {
+            cluster.put(leader, &format!("meanwhile {key}")).await;
+        }
+        driver.submit(Input::Purge(driver.shared().applied()));
+        driver.purge().unwrap();
+        lock(&cluster.starved).clear();
+    };
+    let one = &cluster.members[joins];
+    // An attempt that would be given up only when the test is.
+    let publishes = publish::propose(&one.proposer, one.driver.shared(), &command, Duration::from_secs(3600));
+    let both = async { tokio::join!(publishes, meanwhile) };
+    let (published, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    published.unwrap();
+    assert_eq!(one.driver.shared().cluster().members[&IDS[joins]].name, "published");
+    assert!(cluster.keys(joins) > 100);
 }
 
 #[tokio::test]
