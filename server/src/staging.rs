@@ -7,7 +7,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use ketch_mvcc::{Cursor, Held, Import, ImportError, OpenError, Options, Store, View};
 use ketch_raft::SnapshotMeta;
@@ -68,6 +69,8 @@ pub struct Staging {
     dir: PathBuf,
     options: Options,
     state: Mutex<State>,
+    /// A transfer was cut off: what it has brought can be taken up.
+    suspended: Condvar,
 }
 
 #[derive(Debug)]
@@ -170,7 +173,7 @@ impl Staging {
             installing: false,
             litter: true,
         };
-        Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state) }
+        Staging { disk, dir: dir.to_owned(), options, state: Mutex::new(state), suspended: Condvar::new() }
     }
 
     /// Begins to take in the snapshot `meta`, or goes on where a transfer was cut off, were it of another state by another sender: see
@@ -179,7 +182,17 @@ impl Staging {
     /// # Errors
     /// [`StageError::Busy`], or what the disk says.
     pub fn begin(&self, meta: &SnapshotMeta) -> Result<Incoming, StageError> {
-        let mut state = lock(&self.state);
+        self.begin_in_turn(meta, Duration::ZERO)
+    }
+
+    /// The same; waits up to `patience` for a transfer that is under way to be cut off.
+    ///
+    /// # Errors
+    /// As those of [`begin`](Self::begin).
+    pub fn begin_in_turn(&self, meta: &SnapshotMeta, patience: Duration) -> Result<Incoming, StageError> {
+        let under_way = |state: &mut State| state.turn.strong_count() > 0 && state.unfinished.is_none();
+        let waited = self.suspended.wait_timeout_while(lock(&self.state), patience, under_way);
+        let (mut state, _late) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(begun) = state.unfinished.take() {
             return Ok(Incoming { meta: meta.clone(), ..begun });
         }
@@ -197,6 +210,7 @@ impl Staging {
     /// Keeps a transfer that was cut off, to be resumed by [`begin`](Self::begin).
     pub fn suspend(&self, incoming: Incoming) {
         lock(&self.state).unfinished = Some(incoming);
+        self.suspended.notify_all();
     }
 
     /// The content is complete: it is verified and made durable. Now raft may hear of it.
@@ -376,6 +390,19 @@ mod tests {
         staging.finish(incoming).unwrap();
         let store = staging.install(&meta(40)).unwrap().unwrap();
         assert_eq!((store.applied().index, store.revision()), (40, 41));
+    }
+
+    #[test]
+    fn a_transfer_waits_for_the_one_before_it_to_be_cut_off() {
+        let staging = staging(&SimDisk::new(4), Half::First);
+        let mut first = staging.begin(&meta(30)).unwrap();
+        chunks(30)[..3].iter().for_each(|chunk| first.chunk(chunk).unwrap());
+        let held = first.held();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| staging.begin_in_turn(&meta(40), Duration::from_secs(60)));
+            staging.suspend(first);
+            assert_eq!(second.join().unwrap().unwrap().held(), held);
+        });
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) dial_timeout: Duration,
     /// Bytes a second of one snapshot.
     pub(crate) snapshot_rate: u64,
+    /// The newest term of a leader that has begun to send a snapshot here.
+    pub(crate) snapshot_term: watch::Sender<u64>,
     reports: mpsc::UnboundedSender<Report>,
     started: Stopwatch,
 }
@@ -105,6 +107,7 @@ impl Network {
             seed: options.seed,
             dial_timeout: options.election.max(Duration::from_secs(1)),
             snapshot_rate: options.snapshot_bytes_per_second,
+            snapshot_term: watch::Sender::new(0),
             reports,
             started: Stopwatch::start(),
         });

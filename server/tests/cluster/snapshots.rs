@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{http, programs};
-use crate::members::{Cluster, eventually, put};
+use crate::members::{Cluster, Member, eventually, put};
 use crate::net::Mode;
 use crate::run::{Run, runtime};
 
@@ -135,6 +135,18 @@ fn a_slow_install_under_load_takes_one_snapshot() {
 /// The leader dies in the middle of a snapshot: whoever leads then sends what is missing.
 #[test]
 fn a_snapshot_whose_sender_dies_is_continued_by_the_next_leader() {
+    is_continued(Member::kill);
+}
+
+/// One that is silent holds its connection, and is waited for as long as for a slow one: until another leads.
+#[test]
+fn a_snapshot_whose_sender_falls_silent_is_continued_by_the_next_leader() {
+    let cluster = is_continued(Member::pause);
+    let overtaken = |member: &Member| member.log().contains("a later leader sends a snapshot");
+    assert!(cluster.members.iter().any(overtaken));
+}
+
+fn is_continued(ends: fn(&mut Member)) -> Cluster {
     const BYTES: usize = 25_000;
     let state = MUCH.0 * BYTES as u64;
     runtime().block_on(async {
@@ -161,7 +173,7 @@ fn a_snapshot_whose_sender_dies_is_continued_by_the_next_leader() {
                 })
                 .await;
             if under_way {
-                cluster.members[via].kill();
+                ends(&mut cluster.members[via]);
             }
             tokio::task::block_in_place(|| cluster.await_ready(at));
             let sent: u64 = carried(&cluster).iter().zip(before).map(|(now, before)| now - before).sum();
@@ -175,5 +187,6 @@ fn a_snapshot_whose_sender_dies_is_continued_by_the_next_leader() {
         }
         tokio::task::block_in_place(|| cluster.heal());
         cluster.agree().await;
-    });
+        cluster
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
@@ -9,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use ketch_mvcc::Held;
 use ketch_raft::{Body, Message, SnapshotMeta};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::SILENCE_MAX;
@@ -25,6 +26,9 @@ use crate::staging::{StageError, Staging};
 
 /// Chunks that wait for the disk.
 const WAITING_MAX: usize = 2;
+
+/// How long a transfer may take to notice that a later leader's takes its place.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What the blocking thread says.
 enum Progress {
@@ -52,6 +56,12 @@ pub(in crate::peer) async fn receive(
     if message.to != net.identity.member_id {
         return Err(LaneError::Misdirected);
     }
+    // A leader that went silent does not stand in the way of the one after it.
+    net.snapshot_term.send_if_modified(|newest| {
+        let newer = message.term > *newest;
+        *newest = message.term.max(*newest);
+        newer
+    });
     let took = Stopwatch::start();
     let meter = &peer.meter.snapshot_receive;
     meter.inflights.inc();
@@ -82,7 +92,7 @@ fn stage(
 ) {
     // Where nobody listens any more there is nothing to say.
     let say = |what| drop(progress.send(what));
-    let mut incoming = match staging.begin(meta) {
+    let mut incoming = match staging.begin_in_turn(meta, HAND_OVER) {
         Ok(incoming) => incoming,
         Err(StageError::Busy) => return say(Progress::Busy),
         Err(error) => return say(Progress::Refused(error.to_string())),
@@ -146,6 +156,7 @@ impl Receiver<'_> {
         let (progress, mut progressed) = mpsc::unbounded_channel();
         let (staging, metrics) = (Arc::clone(&net.staging), Arc::clone(&net.metrics));
         tokio::task::spawn_blocking(move || stage(&staging, &meta, to_disk, &progress, &metrics));
+        let mut newest = net.snapshot_term.subscribe();
         let mut wishes = self.peer.wishes();
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -186,9 +197,17 @@ impl Receiver<'_> {
                     }
                     self.say(Kind::Taken, &0_u64.to_le_bytes()).await?;
                 }
+                () = later(&mut newest, message.term) => {
+                    return Err(io::Error::other("a later leader sends a snapshot").into());
+                }
                 _ = wishes.changed() => {}
             }
         }
         Ok(false)
     }
+}
+
+/// Waits for a leader of a term after `term` to begin with a snapshot.
+async fn later(newest: &mut watch::Receiver<u64>, term: u64) {
+    drop(newest.wait_for(|newest| *newest > term).await);
 }
