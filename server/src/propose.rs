@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use crate::apply::answer::{Answer, ApplyError, Outcome};
 use crate::apply::command::{self, RequestId};
+use crate::apply::tally::Kind;
 use crate::caller::Caller;
 use crate::clock;
 use crate::cluster::Context;
 use crate::consensus::core::{Input, Refused};
 use crate::consensus::shell::Driver;
 use crate::late;
+use crate::metrics::Asked;
 use crate::peer::Network;
 use crate::wait::Sink;
 
@@ -108,8 +110,17 @@ impl Proposer {
         request: InternalRaftRequest,
         deadline: Instant,
     ) -> Result<Answer, ProposeError> {
-        let prepared = self.prepare(caller, request)?;
-        self.submit(prepared.serial, prepared.input, deadline).await
+        let timed = self.driver.metrics().requests.time(Asked::Command(Kind::of(&request)));
+        let prepared = match self.prepare(caller, request) {
+            Err(ProposeError::TooMany) => {
+                timed.forget();
+                return Err(ProposeError::TooMany);
+            }
+            prepared => prepared?,
+        };
+        let outcome = self.submit(prepared.serial, prepared.input, deadline).await;
+        timed.end(matches!(outcome, Ok(_) | Err(ProposeError::Refused(_))));
+        outcome
     }
 
     /// Makes a command of `request`, to be handed in with [`start`](Self::start).

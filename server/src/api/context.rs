@@ -6,12 +6,13 @@ use std::time::Duration;
 use ketch_proto::metadata;
 use ketch_proto::rpc_error::RpcError;
 use tokio::time::{Instant, Sleep};
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use super::Api;
 use super::error::ApiError;
 use crate::caller::Caller;
 use crate::clock;
+use crate::metrics::{CallKind, UNKNOWN_VERSION};
 
 /// The context of one request.
 #[derive(Debug, Clone)]
@@ -29,15 +30,23 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads a request's metadata.
+    /// Reads a request's metadata, of a call of this kind.
     ///
     /// # Errors
     /// The error to answer with, before the request is looked at.
-    pub fn of(api: &Api, metadata: &MetadataMap) -> Result<Context, ApiError> {
-        let version = metadata.get(metadata::CLIENT_API_VERSION);
-        if version.is_some_and(|version| std::str::from_utf8(version.as_bytes()).is_err()) {
-            return Err(RpcError::InvalidClientAPIVersion.into());
-        }
+    pub fn of(api: &Api, metadata: &MetadataMap, kind: CallKind) -> Result<Context, ApiError> {
+        let version = metadata.get(metadata::CLIENT_API_VERSION).map(MetadataValue::as_bytes);
+        let version = std::str::from_utf8(version.unwrap_or(UNKNOWN_VERSION.as_bytes()))
+            .map_err(|_| RpcError::InvalidClientAPIVersion)?;
+        api.metrics.requests.of_version(kind, version).inc();
+        Context::of_peer(api, metadata)
+    }
+
+    /// The same for a request of another member, which says no version and is counted nowhere.
+    ///
+    /// # Errors
+    /// The error to answer with, before the request is looked at.
+    pub fn of_peer(api: &Api, metadata: &MetadataMap) -> Result<Context, ApiError> {
         let wants_leader =
             metadata.get(metadata::HAS_LEADER).is_some_and(|value| value == metadata::HAS_LEADER_TRUE);
         if wants_leader && api.shared.standing().leader == 0 {

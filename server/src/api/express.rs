@@ -4,6 +4,8 @@
 //! Whatever is not as usual (an error, a full store, a large range, a compressed message, metadata that means something) is left
 //! to the [`router`](super::router), which knows all of it: [`Express::begin`] says so before anything has happened.
 
+mod count;
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use ketch_proto::metadata;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
+
+use count::Counts;
 
 use super::answer::Answer as _;
 use super::error::ApiError;
@@ -63,12 +67,33 @@ pub fn tag(head: &RequestHead) -> u8 {
     place as u8 + 1
 }
 
+/// Looks at each field once: finding one by its name costs more than passing by all of them.
 fn is_usual(headers: &HeaderMap) -> bool {
-    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    let is_text = |value: &HeaderValue| std::str::from_utf8(value.as_bytes()).is_ok();
-    headers.get(header::CONTENT_TYPE).is_some_and(is_grpc)
-        && headers.get(metadata::CLIENT_API_VERSION).is_none_or(is_text)
-        && !UNUSUAL.iter().any(|name| headers.contains_key(*name))
+    let mut is_grpc = None;
+    for (name, value) in headers {
+        if name == header::CONTENT_TYPE {
+            // The first one counts.
+            is_grpc.get_or_insert(value.as_bytes().starts_with(b"application/grpc"));
+        } else if UNUSUAL.contains(&name.as_str())
+            || name == metadata::CLIENT_API_VERSION && std::str::from_utf8(value.as_bytes()).is_err()
+        {
+            return false;
+        }
+    }
+    is_grpc == Some(true)
+}
+
+/// The value of `grpc-timeout` and the version of the API that the client speaks.
+fn timeout_and_version(headers: &HeaderMap) -> (Option<&HeaderValue>, Option<&HeaderValue>) {
+    let (mut timeout, mut version) = (None, None);
+    for (name, value) in headers {
+        match name.as_str() {
+            "grpc-timeout" => timeout = timeout.or(Some(value)),
+            metadata::CLIENT_API_VERSION => version = version.or(Some(value)),
+            _ => {}
+        }
+    }
+    (timeout, version)
 }
 
 /// What became of a call that was begun.
@@ -109,13 +134,14 @@ pub enum Ended {
 pub struct Express {
     api: Arc<Api>,
     prepared: Vec<(u32, Prepared)>,
+    counts: Counts,
 }
 
 impl Express {
     /// Calls to `api`.
     #[must_use]
     pub fn new(api: Arc<Api>) -> Express {
-        Express { api, prepared: Vec::new() }
+        Express { api, prepared: Vec::new(), counts: Counts::default() }
     }
 
     /// The member.
@@ -127,26 +153,23 @@ impl Express {
     /// Begins the call on `stream`. What it proposes is handed in by [`start`](Self::start).
     pub fn begin(&mut self, stream: u32, head: &RequestHead, body: &Bytes) -> Begun {
         let Some(message) = self.message(body) else { return Begun::Elsewhere };
-        let deadline = head.headers.get("grpc-timeout").and_then(|value| context::timeout(value.as_bytes()));
+        let (deadline, version) = timeout_and_version(&head.headers);
+        let deadline = deadline.and_then(|value| context::timeout(value.as_bytes()));
         // It may be over on arrival.
         if deadline.is_some_and(|deadline| deadline < DEADLINE_MIN) {
             return Begun::Elsewhere;
         }
+        let now = self.counts.now();
         let begun = if head.tag == RANGE {
-            self.range(message).map(|answer| Begun::Done(self.answered(head.tag, answer)))
+            self.range(message).map(|answer| {
+                self.counts.answered(RANGE, answer.len());
+                Begun::Done(answer)
+            })
         } else {
-            self.propose(stream, head.tag, deadline, message).map(Begun::Waiting)
+            self.propose(stream, head.tag, deadline, message, now).map(Begun::Waiting)
         };
         let Some(begun) = begun else { return Begun::Elsewhere };
-        let metrics = &self.api.metrics.grpc;
-        if let Some(method) = method(metrics, head.tag) {
-            method.started.inc();
-            method.received.inc();
-            if matches!(begun, Begun::Done(_)) {
-                method.handled[0].inc();
-            }
-        }
-        metrics.received_bytes.add((body.len() - HEAD_BYTES) as u64);
+        self.counts.begun(&self.api.metrics, head.tag, body.len() - HEAD_BYTES, version);
         begun
     }
 
@@ -156,16 +179,28 @@ impl Express {
         self.prepared.retain(|(stream, _)| keep(*stream));
     }
 
-    /// Hands in what was proposed, all together. What it comes to is told to `sink` by the streams' numbers.
+    /// All calls of one read have begun: hands in what was proposed, all together. What it comes to is told to `sink` by the streams'
+    /// numbers.
     pub fn start(&mut self, sink: &Arc<dyn Sink<Proposed>>) {
+        self.counts.all_begun(&self.api.metrics);
         if !self.prepared.is_empty() {
             self.api.proposer.start(std::mem::take(&mut self.prepared), sink);
         }
     }
 
-    /// What the command of `pending` came to.
+    /// All answers of one turn are there, at `now`.
+    pub fn settle(&mut self, now: Instant) {
+        self.counts.settle(&self.api.metrics, now);
+    }
+
+    /// What the command of `pending` came to, which is known at `now`.
     #[must_use]
-    pub fn end(&self, pending: &Pending, value: Option<Proposed>) -> Ended {
+    pub fn end(&mut self, pending: &Pending, value: Option<Proposed>, now: Instant) -> Ended {
+        if let Some(Ok(_)) = value {
+            self.counts.ended(&self.api.metrics, pending.tag, pending.start, now);
+        } else {
+            self.count_failure(pending, now);
+        }
         let shared = &self.api.shared;
         let header = |revision| shared.header(revision);
         let answer = match self.api.proposer.verdict(value) {
@@ -186,10 +221,8 @@ impl Express {
         };
         match sendable(answer) {
             Ok(answer) => {
-                if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
-                    method.handled[0].inc();
-                }
-                Ended::Answer(self.answered(pending.tag, answer))
+                self.counts.answered(pending.tag, answer.len());
+                Ended::Answer(answer)
             }
             Err(status) => self.failed_with(pending.tag, status),
         }
@@ -228,6 +261,7 @@ impl Express {
     #[must_use]
     pub fn late(&self, pending: &Pending) -> Ended {
         self.api.proposer.leave(pending.serial);
+        self.count_failure(pending, clock::now());
         let error = self.api.proposer.late(pending.start);
         self.failed(pending.tag, self.name_timeout(pending, error.into()))
     }
@@ -236,9 +270,16 @@ impl Express {
     pub fn leave(&mut self, pending: &Pending) {
         self.prepared.retain(|(_, prepared)| prepared.serial != pending.serial);
         self.api.proposer.leave(pending.serial);
+        self.count_failure(pending, clock::now());
         if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
             method.handled[CANCELED].inc();
         }
+    }
+
+    /// A call has ended at `now` without its command's answer.
+    fn count_failure(&self, pending: &Pending, now: Instant) {
+        let took = now.saturating_duration_since(pending.start);
+        count::observe(&self.api.metrics, pending.tag, false, took, 1);
     }
 
     /// The one message of a body, if it is whole, plain and no larger than allowed.
@@ -268,6 +309,7 @@ impl Express {
         tag: u8,
         clients: Option<Duration>,
         message: Bytes,
+        start: Instant,
     ) -> Option<Pending> {
         let limit = self.api.limits.request_timeout;
         if self.api.shared.standing().is_learner {
@@ -275,7 +317,6 @@ impl Express {
         }
         let command = self.command(tag, message)?;
         let prepared = self.api.proposer.prepare(&Caller::default(), command).ok()?;
-        let start = clock::now();
         let pending = Pending {
             serial: prepared.serial,
             tag,
@@ -318,14 +359,6 @@ impl Express {
             }
         };
         quota::fits(&self.api.shared, self.api.limits.quota, cost).then_some(command)
-    }
-
-    fn answered(&self, tag: u8, answer: Outgoing) -> Outgoing {
-        if let Some(method) = method(&self.api.metrics.grpc, tag) {
-            method.sent.inc();
-        }
-        self.api.metrics.grpc.sent_bytes.add(answer.len() as u64);
-        answer
     }
 
     fn name_timeout(&self, pending: &Pending, error: ApiError) -> ApiError {

@@ -12,8 +12,10 @@ use super::answer::{DeleteAnswer, PutAnswer, RangeAnswer, TxnAnswer};
 use super::context::Context;
 use super::error::ApiError;
 use super::{Api, range, validate};
-use crate::apply::answer::Answer;
+use crate::apply::answer::{self as applied, Answer};
 use crate::apply::txn;
+use crate::clock::Stopwatch;
+use crate::metrics::Asked;
 use crate::quota;
 
 /// `KV.Range`.
@@ -22,11 +24,17 @@ pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Re
         return Err(RpcError::NotSupportedForLearner.into());
     }
     validate::range(&request)?;
+    let requests = &api.metrics.requests;
+    let timed = requests.time(Asked::Range);
     if !request.serializable {
         api.barrier.pass(context.deadline).await?;
     }
     let query = txn::query_of(&request);
-    let mut answer = range::read(&api, api.shared.reader.view(), query).await?;
+    let watch = Stopwatch::start();
+    let found = range::read(&api, api.shared.reader.view(), query).await;
+    requests.observe_ranges(found.is_ok(), watch.elapsed(), 1);
+    timed.end(found.is_ok());
+    let mut answer = found?;
     answer.header = api.shared.header(answer.header.revision);
     Ok(answer)
 }
@@ -61,10 +69,7 @@ pub async fn txn(api: Arc<Api>, context: Context, request: TxnRequest) -> Result
     api.admit(&context, quota::txn_cost(&request)).await?;
     validate::txn(&request, api.limits.txn_ops_max)?;
     let applied = if txn::is_read_only(&request) {
-        if !txn::is_serializable(&request) {
-            api.barrier.pass(context.deadline).await?;
-        }
-        txn::read_only(&api.shared.reader.view(), &request)??
+        return read_only(&api, &context, &request).await;
     } else {
         let command = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
         match propose(&api, &context, command).await? {
@@ -72,8 +77,22 @@ pub async fn txn(api: Arc<Api>, context: Context, request: TxnRequest) -> Result
             _ => return Err(ApiError::mismatched()),
         }
     };
+    complete(&api, applied).await
+}
+
+async fn read_only(api: &Api, context: &Context, request: &TxnRequest) -> Result<TxnAnswer, ApiError> {
+    if !txn::is_serializable(request) {
+        api.barrier.pass(context.deadline).await?;
+    }
+    let timed = api.metrics.requests.time(Asked::ReadonlyTxn);
+    let answer = complete(api, txn::read_only(&api.shared.reader.view(), request)??).await?;
+    timed.end(true);
+    Ok(answer)
+}
+
+async fn complete(api: &Api, applied: applied::TxnAnswer) -> Result<TxnAnswer, ApiError> {
     let revision = applied.revision;
-    let mut answer = range::complete(&api, applied).await?;
+    let mut answer = range::complete(api, applied).await?;
     answer.header = api.shared.header(revision);
     Ok(answer)
 }

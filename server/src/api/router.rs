@@ -17,6 +17,7 @@ use super::streams::Guarded;
 use super::{Api, cluster, health, kv, maintenance, range_stream, watch};
 use crate::grpc;
 use crate::grpc::outgoing::{MESSAGE_BYTES_MAX, Outgoing};
+use crate::metrics::CallKind;
 
 /// Answers one gRPC request.
 pub async fn serve<B>(api: Arc<Api>, request: http::Request<B>) -> http::Response<Body>
@@ -86,7 +87,11 @@ where
         F: FnOnce(Arc<Api>, Context, Q) -> R,
         R: Future<Output = Result<A, ApiError>>,
     {
-        match self.answer(handler).await.and_then(|(_, answer)| sendable(answer.into_outgoing())) {
+        match self
+            .answer(CallKind::Unary, handler)
+            .await
+            .and_then(|(_, answer)| sendable(answer.into_outgoing()))
+        {
             Ok(message) => grpc::answer::unary(message),
             Err(status) => status.into_http(),
         }
@@ -102,7 +107,7 @@ where
         R: Future<Output = Result<S, ApiError>>,
     {
         let api = Arc::clone(&self.api);
-        match self.answer(handler).await {
+        match self.answer(CallKind::Stream, handler).await {
             Ok((context, answers)) => {
                 let messages = Guarded::new(&api, &context, answers)
                     .map(|answer| answer.and_then(|answer| sendable(answer.into_outgoing())));
@@ -113,7 +118,7 @@ where
     }
 
     /// Reads the request and hands it to `handler`.
-    async fn answer<Q, A, F, R>(self, handler: F) -> Result<(Context, A), Status>
+    async fn answer<Q, A, F, R>(self, kind: CallKind, handler: F) -> Result<(Context, A), Status>
     where
         Q: Message + Default,
         F: FnOnce(Arc<Api>, Context, Q) -> R,
@@ -124,7 +129,7 @@ where
         let message = grpc::request::message(&parts.headers, body, api.limits.message_bytes_max()).await?;
         let request = Q::decode(message)
             .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))?;
-        let context = Context::of(&api, &MetadataMap::from_headers(parts.headers))?;
+        let context = Context::of(&api, &MetadataMap::from_headers(parts.headers), kind)?;
         let answer = handler(api, context.clone(), request).await;
         let answer = answer.map_err(|error| Status::from(context.name_timeout(error)))?;
         Ok((context, answer))

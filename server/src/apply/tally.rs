@@ -54,7 +54,9 @@ impl Kind {
         }
     }
 
-    fn of(request: &InternalRaftRequest) -> Kind {
+    /// The kind of a command.
+    #[must_use]
+    pub fn of(request: &InternalRaftRequest) -> Kind {
         if request.put.is_some() {
             Kind::Put
         } else if request.delete_range.is_some() {

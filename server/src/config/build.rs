@@ -33,6 +33,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
+        extensive_metrics: settings.text("metrics") == "extensive",
         advertise_client_urls: settings.urls("advertise-client-urls").to_vec(),
         initial_cluster: initial_cluster(settings, &name, &peer_urls),
         join_existing: settings.text("initial-cluster-state") == "existing",

@@ -77,6 +77,8 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// `--listen-metrics-urls`: HTTP for probes and scrapes only; may be empty.
     pub listen_metrics_urls: Vec<Url>,
+    /// `--metrics=extensive`: the time that each RPC takes is measured.
+    pub extensive_metrics: bool,
     /// `--initial-advertise-peer-urls`.
     pub initial_advertise_peer_urls: Vec<Url>,
     /// `--advertise-client-urls`.

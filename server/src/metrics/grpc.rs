@@ -2,7 +2,9 @@
 
 use MethodKind::{BidiStream, ServerStream, Unary};
 
-use super::instrument::Counter;
+use std::time::Duration;
+
+use super::instrument::{Counter, Histogram};
 use super::text::Page;
 
 /// Chooses one counter of an RPC.
@@ -28,6 +30,9 @@ pub const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
+
+/// Bounds of the times that RPCs take, in milliseconds: those of Go's client where nobody says others.
+const HANDLING_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 
 /// Number of [`CODES`] for an RPC whose caller went away.
 pub(crate) const CANCELED: usize = 1;
@@ -124,6 +129,8 @@ pub struct GrpcMethod {
     pub received: Counter,
     /// Answer messages.
     pub sent: Counter,
+    /// Time from a call's arrival to its end, if it is measured.
+    pub handling: Option<Histogram>,
 }
 
 /// Counters of all RPCs.
@@ -145,11 +152,19 @@ impl GrpcMetrics {
             handled: std::array::from_fn(|_| Counter::default()),
             received: Counter::default(),
             sent: Counter::default(),
+            handling: None,
         });
         Self {
             methods: methods.collect(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
+        }
+    }
+
+    /// Measures how long RPCs take from now on.
+    pub(crate) fn time_handling(&mut self) {
+        for method in &mut self.methods {
+            method.handling = Some(Histogram::with_bounds(HANDLING_MS.map(Duration::from_millis)));
         }
     }
 
@@ -191,6 +206,20 @@ impl GrpcMetrics {
                     ],
                     count.get(),
                 );
+            }
+        }
+        if shown().any(|(.., method)| method.handling.is_some()) {
+            let name = "grpc_server_handling_seconds";
+            let mut family = page.family(name, "histogram", "Time from an RPC's arrival to its end");
+            for (service, name, method) in shown() {
+                if let Some(handling) = &method.handling {
+                    let labels = [
+                        ("grpc_method", name),
+                        ("grpc_service", service),
+                        ("grpc_type", method.kind.label()),
+                    ];
+                    family.histogram(&labels, handling);
+                }
             }
         }
         let families: [(&str, &str, Pick); 3] = [

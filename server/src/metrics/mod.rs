@@ -13,6 +13,7 @@ mod member;
 mod peer;
 mod process;
 mod render;
+mod requests;
 mod rpc_layer;
 mod streams;
 mod text;
@@ -29,6 +30,7 @@ pub use instrument::{Counter, Gauge, Histogram};
 pub use member::{Feature, MemberMetrics};
 pub use peer::{PeerMeter, PeerMetrics, Transfers};
 pub(crate) use process::file_limit;
+pub use requests::{Asked, CallKind, RequestMetrics, Timed, UNKNOWN_VERSION};
 pub use rpc_layer::{CountRpcs, CountRpcsLayer, CountedBody};
 pub use streams::StreamMetrics;
 pub use text::CONTENT_TYPE;
@@ -131,6 +133,8 @@ pub struct Metrics {
     pub streams: StreamMetrics,
     /// What the member knows of itself and of the others.
     pub member: MemberMetrics,
+    /// How long requests take, and who asks.
+    pub requests: RequestMetrics,
     /// `grpc_server_*` and the bytes of gRPC messages; fed by [`CountRpcsLayer`].
     pub grpc: GrpcMetrics,
     /// `etcd_network_*` of each peer.
@@ -208,6 +212,7 @@ impl Metrics {
             watch_events: Counter::default(),
             streams: StreamMetrics::default(),
             member: MemberMetrics::default(),
+            requests: RequestMetrics::default(),
             grpc: GrpcMetrics::new(),
             peers: PeerMetrics::default(),
             health_success: Counter::default(),
@@ -224,6 +229,14 @@ impl Metrics {
             cluster_version: Mutex::new(None),
             refresh: OnceLock::new(),
         }
+    }
+
+    /// The same, with the time that each RPC takes (`--metrics=extensive`).
+    #[must_use]
+    pub fn extensive() -> Self {
+        let mut metrics = Self::new();
+        metrics.grpc.time_handling();
+        metrics
     }
 
     /// Shows the member's id. Later calls change nothing: a process is one member.

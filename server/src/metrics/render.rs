@@ -23,6 +23,7 @@ pub(crate) fn page(metrics: &Metrics) -> String {
     metrics.compaction.render(&mut page);
     metrics.streams.render(&mut page);
     metrics.member.render(&mut page);
+    metrics.requests.render(&mut page);
     metrics.peers.render(&mut page);
     grpc.render(&mut page);
     process::render(&mut page);
@@ -183,7 +184,7 @@ mod tests {
     use super::*;
     use crate::apply::answer::Answer;
     use crate::apply::tally::Tally;
-    use crate::metrics::Feature;
+    use crate::metrics::{Asked, CallKind, Feature};
 
     #[test]
     fn each_family_has_one_head_and_unmeasured_gauges_are_absent() {
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_document_lists_every_family_and_no_other() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::extensive();
         for gauge in [
             &metrics.wal_write_bytes,
             &metrics.proposals_committed,
@@ -243,6 +244,9 @@ mod tests {
         metrics.member.set_known(1, [1], []);
         metrics.member.count_promotion(Some("not a learner".to_owned()));
         metrics.streams.watch_receive.inc();
+        metrics.requests.observe(Asked::Range, true, Duration::ZERO, 1);
+        metrics.requests.observe_ranges(true, Duration::ZERO, 1);
+        metrics.requests.of_version(CallKind::Unary, "3.7").inc();
         metrics.set_server_id(1);
         metrics.set_cluster_version("3.7");
         let page = metrics.render();

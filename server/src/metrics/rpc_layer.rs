@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 
 use super::Metrics;
 use super::grpc::{CANCELED, CODES, GrpcMethod, GrpcMetrics, UNKNOWN};
+use crate::clock::Stopwatch;
 
 /// Wraps services in [`CountRpcs`].
 #[derive(Clone)]
@@ -73,13 +74,16 @@ struct Call {
     metrics: Arc<Metrics>,
     index: usize,
     ended: bool,
+    /// Where times are measured.
+    watch: Option<Stopwatch>,
 }
 
 impl Call {
     fn start(metrics: &Arc<Metrics>, index: usize) -> Self {
-        let call = Self { metrics: Arc::clone(metrics), index, ended: false };
+        let mut call = Self { metrics: Arc::clone(metrics), index, ended: false, watch: None };
         if let Some(method) = call.method() {
             method.started.inc();
+            call.watch = method.handling.is_some().then(Stopwatch::start);
         }
         call
     }
@@ -89,10 +93,15 @@ impl Call {
     }
 
     fn end(&mut self, code: usize) {
-        if !std::mem::replace(&mut self.ended, true)
-            && let Some(count) = self.method().and_then(|method| method.handled.get(code))
-        {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let Some(method) = self.method() else { return };
+        if let Some(count) = method.handled.get(code) {
             count.inc();
+        }
+        if let (Some(handling), Some(watch)) = (&method.handling, self.watch) {
+            handling.observe(watch.elapsed());
         }
     }
 

@@ -58,7 +58,7 @@ async fn hash_kv(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
     let Ok(HashQuestion { revision }) = serde_json::from_slice(&body) else {
         return accept::refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
     };
-    let Ok(context) = Context::of(&api, &MetadataMap::new()) else {
+    let Ok(context) = Context::of_peer(&api, &MetadataMap::new()) else {
         return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no context");
     };
     let request = HashKvRequest { revision };
@@ -84,7 +84,7 @@ async fn hash_kv(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
 
 /// Makes a learner a voter, for a member that was asked to and does not lead. Answers the members afterwards.
 async fn promote(State(api): State<Arc<Api>>, Path(id): Path<u64>) -> Response<Body> {
-    let Ok(context) = Context::of(&api, &MetadataMap::new()) else {
+    let Ok(context) = Context::of_peer(&api, &MetadataMap::new()) else {
         return accept::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no context");
     };
     let error = match cluster::promote_here(&api, &context, id).await {

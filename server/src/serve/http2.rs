@@ -208,11 +208,17 @@ impl Http2 {
     fn finish_calls(&mut self) {
         let Some(calls) = &mut self.calls else { return };
         let values = std::mem::take(&mut *lock(&calls.outcomes.values));
+        if values.is_empty() {
+            return;
+        }
+        let now = clock::now();
         for (stream, value) in values {
             if let Some(pending) = calls.pending.remove(&stream) {
-                send_end(&self.link, stream, calls.express.end(&pending, value), &calls.express);
+                let ended = calls.express.end(&pending, value, now);
+                send_end(&self.link, stream, ended, &calls.express);
             }
         }
+        calls.express.settle(now);
     }
 
     /// Sends what waits, as far as the system takes it. Pending if it does not take all; the task is woken then when it takes more.

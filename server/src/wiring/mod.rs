@@ -91,7 +91,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         corrupt::initial(identity, applier.cluster(), applier.store().reader().view()).await?;
     }
 
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(if config.extensive_metrics { Metrics::extensive() } else { Metrics::new() });
     let watches = Arc::new(Watches::new(applier.store().hub(), config.watch_progress_notify_interval));
     let shared = Arc::new(Shared::new(
         identity.member_id,

@@ -34,6 +34,7 @@ use super::context::Context;
 use super::streams::Signal;
 use crate::grpc::answer::CONTENT_TYPE;
 use crate::grpc::encoding::Encoding;
+use crate::metrics::CallKind;
 use crate::sync::lock;
 
 /// What all watch streams of a member share.
@@ -84,7 +85,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers);
-    let context = match Context::of(&api, &MetadataMap::from_headers(parts.headers)) {
+    let context = match Context::of(&api, &MetadataMap::from_headers(parts.headers), CallKind::Stream) {
         Ok(context) => context,
         Err(error) => return Status::from(error).into_http(),
     };

@@ -13,7 +13,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Monitoring,
-        Status::NotYet,
+        Status::Works,
         "metrics",
         Kind::Text,
         "basic",
@@ -119,7 +119,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Features,
-        Status::Works,
+        Status::Differs("a negative time is none; etcd panics. What follows is compared: `cluster::corrupt`"),
         "corrupt-check-time",
         Kind::Duration,
         "0s",

@@ -59,7 +59,11 @@ fn the_list_for_other_members_is_equal() {
 }
 
 /// Families whose samples count what clients did.
-const COUNTS: [&str; 13] = [
+const COUNTS: [&str; 17] = [
+    "etcd_server_request_duration_seconds_count{",
+    "etcd_server_range_duration_seconds_count{",
+    "etcd_server_client_requests_total{",
+    "grpc_server_handling_seconds_count{",
     "etcd_server_apply_duration_seconds_count{",
     "etcd_debugging_mvcc_current_revision ",
     "etcd_debugging_mvcc_compact_revision ",
@@ -79,6 +83,12 @@ const COUNTS: [&str; 13] = [
 fn requests() -> Vec<Request> {
     let put = |key: &str| PutRequest { key: key.to_owned().into(), ..Default::default() };
     let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
+    let read =
+        |key: &str, revision| RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
+    let read_only = |revision| {
+        let range = RequestOp { request: Some(request_op::Request::RequestRange(read("c", revision))) };
+        Request::Txn(TxnRequest { success: vec![range], ..Default::default() })
+    };
     let missing = PutRequest { ignore_value: true, ..put("none") };
     let txn = |put| Request::Txn(TxnRequest { success: vec![op(put)], ..Default::default() });
     let compact = |revision| Request::Compact(CompactionRequest { revision, physical: true });
@@ -99,13 +109,22 @@ fn requests() -> Vec<Request> {
         txn(put("full")),
         alarm(2),
         Request::MemberPromote(MemberPromoteRequest { id: 12 }),
-        Request::Range(RangeRequest { key: "c".into(), ..Default::default() }),
+        Request::Range(read("c", 0)),
+        Request::Range(read("c", 0)),
+        Request::Range(read("c", 1 << 40)),
+        Request::Range(read("", 0)),
+        Request::Range(RangeRequest { range_end: "d".into(), ..read("a", 0) }),
+        read_only(0),
+        read_only(1),
+        read_only(1 << 40),
     ]
 }
 
 #[test]
 fn what_was_done_is_counted_alike() {
-    let Some(pair) = Pair::start("what_was_done_is_counted_alike") else { return };
+    let Some(pair) = Pair::start_with("what_was_done_is_counted_alike", &["--metrics=extensive"]) else {
+        return;
+    };
     runtime().block_on(async {
         for mut server in pair.channels().await.map(Asker::new) {
             for request in requests() {
