@@ -5,7 +5,7 @@ use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::tonic::transport::Channel;
 
 use crate::both::{at_both, so_many_at_both};
-use crate::growth::{REMOVED, stops_and_says_why};
+use crate::growth::{REMOVED, a_follower_is_removed, stops_and_says_why};
 use crate::harness::process::Process;
 use crate::members::{eventually, put, status};
 
@@ -116,12 +116,7 @@ fn a_learner_that_is_all_that_is_left_votes() {
 #[test]
 fn who_was_removed_is_not_made_a_cluster() {
     at_both(FLAGS, "who_was_removed_is_not_made_a_cluster", async |who, mut cluster| {
-        let via = cluster.leader().await;
-        let at = (via + 1) % 3;
-        let id = cluster.id(at).await;
-        cluster.remove(via, id).await;
-        let mut gone = cluster.members.remove(at);
-        stops_and_says_why(&mut gone);
+        let mut gone = a_follower_is_removed(&mut cluster).await;
         gone.set_extra(["--force-new-cluster"]);
         let mut process = Process::spawn(&mut cluster.command(&gone));
         let (status, log) = (tokio::task::block_in_place(|| process.wait()), process.log());

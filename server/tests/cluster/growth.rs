@@ -7,8 +7,9 @@ use ketch_proto::etcdserverpb::MemberUpdateRequest;
 use ketch_proto::etcdserverpb::cluster_client::ClusterClient;
 
 use crate::chaos::replace;
+use crate::harness::process::Process;
 use crate::harness::{http, programs};
-use crate::members::{Cluster, eventually, put};
+use crate::members::{Cluster, Member, eventually, put};
 use crate::net::Mode;
 use crate::run::{Run, runtime};
 
@@ -63,11 +64,22 @@ fn one_grows_to_five_and_shrinks_back_under_load() {
 }
 
 /// A member that was removed ends by itself.
-pub(crate) fn stops_and_says_why(gone: &mut crate::members::Member) {
+pub(crate) fn stops_and_says_why(gone: &mut Member) {
     let process = gone.process.as_mut().unwrap();
     let status = tokio::task::block_in_place(|| process.wait());
     let log = process.log();
     assert!(log.contains(REMOVED), "{status}:\n{log}");
+}
+
+/// A follower is removed, and ends by itself.
+pub(crate) async fn a_follower_is_removed(cluster: &mut Cluster) -> Member {
+    let via = cluster.leader().await;
+    let at = (via + 1) % cluster.members.len();
+    let id = cluster.id(at).await;
+    cluster.remove(via, id).await;
+    let mut gone = cluster.members.remove(at);
+    stops_and_says_why(&mut gone);
+    gone
 }
 
 #[test]
@@ -91,16 +103,11 @@ fn a_member_whose_disk_is_gone_is_replaced_under_load() {
 fn who_was_removed_does_not_come_back() {
     runtime().block_on(async {
         let mut cluster = tokio::task::block_in_place(|| Cluster::found(programs::ketch(), 3, FLAGS));
-        let via = cluster.leader().await;
-        let at = (via + 1) % 3;
-        let id = cluster.id(at).await;
-        cluster.remove(via, id).await;
-        let mut gone = cluster.members.remove(at);
-        stops_and_says_why(&mut gone);
+        let mut gone = a_follower_is_removed(&mut cluster).await;
         // With its old directory, as what it was and as one that joins.
         for state in ["new", "existing"] {
             gone.birth.0 = state;
-            gone.process = Some(crate::harness::process::Process::spawn(&mut cluster.command(&gone)));
+            gone.process = Some(Process::spawn(&mut cluster.command(&gone)));
             stops_and_says_why(&mut gone);
         }
         // Nobody was disturbed, and its place can be taken by a new one.
@@ -114,7 +121,7 @@ fn who_was_removed_does_not_come_back() {
         cluster.members[at].kill();
         cluster.remove(via, id).await;
         let mut away = cluster.members.remove(at);
-        away.process = Some(crate::harness::process::Process::spawn(&mut cluster.command(&away)));
+        away.process = Some(Process::spawn(&mut cluster.command(&away)));
         stops_and_says_why(&mut away);
         put(cluster.members[0].channel(), "x/two", "are enough").await.unwrap();
     });
