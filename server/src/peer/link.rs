@@ -12,7 +12,8 @@ use tokio::time::MissedTickBehavior;
 use super::frame::{self, Kind};
 use super::handshake::{self, CLUSTER_MISMATCH, DialError, INCOMPATIBLE_VERSION, Opened};
 use super::lane::{self, Lane};
-use super::network::{Inner, Report};
+use super::network::Inner;
+use super::reports::Report;
 use super::table::{LaneKind, Peer, Wish};
 use super::{PING_EVERY, QUIET_TICKS_MAX, stream::Stream};
 

@@ -30,6 +30,7 @@ mod http;
 mod lane;
 mod link;
 mod network;
+mod reports;
 mod stream;
 mod table;
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use ketch_raft::{Body, Message, NodeId};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::handshake::Identity;
 use super::lane::Pushed;
+use super::reports::{Report, Reports};
 use super::table::{LaneKind, Peer};
 use super::{Inlet, NetworkOptions, bulk, link};
 use crate::apply::cluster::Cluster;
@@ -24,14 +25,6 @@ use crate::priority;
 use crate::serve::{self, Connections, Listener, Protocols};
 use crate::staging::{Pinned, Staging};
 use crate::sync::lock;
-
-/// What raft is told besides messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Report {
-    Unreachable(NodeId),
-    Snapshot { to: NodeId, ok: bool },
-    Removed,
-}
 
 /// What all tasks share.
 pub(crate) struct Inner {
@@ -45,15 +38,14 @@ pub(crate) struct Inner {
     pub(crate) snapshot_rate: u64,
     /// The newest term of a leader that has begun to send a snapshot here.
     pub(crate) snapshot_term: watch::Sender<u64>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: Arc<Reports>,
     started: Stopwatch,
 }
 
 impl Inner {
     /// Tells raft, from a thread of the network's own: the caller may be inside raft.
     pub(crate) fn report(&self, report: Report) {
-        // At the end nobody listens.
-        let _ended = self.reports.send(report);
+        self.reports.say(report);
     }
 
     /// Nanoseconds since the network started.
@@ -93,7 +85,8 @@ impl Network {
         };
         let runtime = started(event_loop().enable_all().build())?;
         let bulk = started(event_loop().enable_all().on_thread_start(priority::give_way).build())?;
-        let (reports, mut reported) = mpsc::unbounded_channel();
+        let reports = Arc::<Reports>::default();
+        let said = Arc::clone(&reports);
         let inner = Arc::new(Inner {
             identity: Identity {
                 member_id: options.member_id,
@@ -114,11 +107,14 @@ impl Network {
         let (stop, stopped) = watch::channel(false);
         let (handle, bulk_handle) = (runtime.handle().clone(), bulk.handle().clone());
         handle.spawn(async move {
-            while let Some(report) = reported.recv().await {
-                match report {
-                    Report::Unreachable(to) => inlet.unreachable(to),
-                    Report::Snapshot { to, ok } => inlet.snapshot_report(to, ok),
-                    Report::Removed => inlet.removed(),
+            // Ends with its event loop.
+            loop {
+                for report in said.hear().await {
+                    match report {
+                        Report::Unreachable(to) => inlet.unreachable(to),
+                        Report::Snapshot { to, ok } => inlet.snapshot_report(to, ok),
+                        Report::Removed => inlet.removed(),
+                    }
                 }
             }
         });

@@ -153,6 +153,7 @@ impl Receiver<'_> {
         message: &Message,
     ) -> Result<bool, LaneError> {
         let (chunks, to_disk) = mpsc::channel(WAITING_MAX);
+        // Bounded by what is said: see below. A limit of its own could make thread and task wait for each other.
         let (progress, mut progressed) = mpsc::unbounded_channel();
         let (staging, metrics) = (Arc::clone(&net.staging), Arc::clone(&net.metrics));
         tokio::task::spawn_blocking(move || stage(&staging, &meta, to_disk, &progress, &metrics));
@@ -162,7 +163,13 @@ impl Receiver<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = clock::now();
         while !accept::is_over(&wishes, self.caller) {
+            // What the thread says first: so it says no more than the chunks that wait for it, and one, before the next one is read.
             tokio::select! {
+                biased;
+                _ = wishes.changed() => {}
+                () = later(&mut newest, message.term) => {
+                    return Err(io::Error::other("a later leader sends a snapshot").into());
+                }
                 said = progressed.recv() => match said {
                     Some(Progress::Begun(held)) => self.say(Kind::Held, &held.to_bytes()).await?,
                     Some(Progress::Taken(bytes)) => self.say(Kind::Taken, &bytes.to_le_bytes()).await?,
@@ -182,6 +189,12 @@ impl Receiver<'_> {
                     }
                     None => return Ok(false),
                 },
+                _ = ticks.tick() => {
+                    if clock::now() - heard > SILENCE_MAX {
+                        return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                    }
+                    self.say(Kind::Taken, &0_u64.to_le_bytes()).await?;
+                }
                 frame = self.next() => {
                     heard = clock::now();
                     match frame? {
@@ -191,16 +204,6 @@ impl Receiver<'_> {
                         (kind, _) => return Err(LaneError::Kind(kind)),
                     }
                 }
-                _ = ticks.tick() => {
-                    if clock::now() - heard > SILENCE_MAX {
-                        return Err(io::Error::from(io::ErrorKind::TimedOut).into());
-                    }
-                    self.say(Kind::Taken, &0_u64.to_le_bytes()).await?;
-                }
-                () = later(&mut newest, message.term) => {
-                    return Err(io::Error::other("a later leader sends a snapshot").into());
-                }
-                _ = wishes.changed() => {}
             }
         }
         Ok(false)

@@ -18,7 +18,8 @@ use crate::peer::PING_EVERY;
 use crate::peer::codec;
 use crate::peer::frame::{self, FrameError, Kind, Outgoing};
 use crate::peer::handshake::{self, DialError};
-use crate::peer::network::{Inner, Report};
+use crate::peer::network::Inner;
+use crate::peer::reports::Report;
 use crate::peer::table::Peer;
 use crate::staging::Pinned;
 
