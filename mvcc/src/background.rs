@@ -10,6 +10,7 @@ use crate::log::rewrite::Rewriter;
 use crate::shared::{Shared, lock};
 use crate::store::Progress;
 use crate::types::Applied;
+use crate::write_back::{WriteBack, sync};
 
 /// The state of all duties; one thread at a time has it.
 #[derive(Debug, Default)]
@@ -17,8 +18,7 @@ pub(crate) struct State {
     pub(crate) scan: Scan,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) rewriter: Rewriter,
-    /// The log's byte counter at the last sync.
-    synced_bytes: u64,
+    write_back: WriteBack,
     /// How often work beside the store was given up, and for how many steps it rests.
     postponed: u64,
     pause: u32,
@@ -95,11 +95,6 @@ impl Background {
     }
 }
 
-fn sync(shared: &Shared) -> Result<Applied, Fault> {
-    let upto = shared.log.wal.sync().map_err(Fault::log("sync the revision log"))?;
-    Ok(lock(&shared.durability).advance(upto))
-}
-
 impl State {
     pub(crate) fn new(scan: Scan, checkpoints: Checkpoints) -> State {
         State { scan, checkpoints, ..State::default() }
@@ -121,7 +116,7 @@ impl State {
         if shared.options.read_only {
             return Ok(Progress::Idle);
         }
-        let mut more = self.write_back(shared)?;
+        let mut more = self.write_back.step(shared, shared.options.sync_bytes)?;
         more |= self.scan.step(shared, budget)? == Progress::More;
         if self.pause > 0 {
             self.pause -= 1;
@@ -171,17 +166,5 @@ impl State {
         self.checkpoints.begin(shared, &self.scan)?;
         while self.checkpoints.step(shared, BUDGET)? == Progress::More {}
         Ok(())
-    }
-
-    fn write_back(&mut self, shared: &Shared) -> Result<bool, Fault> {
-        // A slice that never stands long in front of the raft log's sync.
-        const SLICE_BYTES: usize = 1 << 20;
-        let progress = shared.log.wal.step(SLICE_BYTES).map_err(Fault::log("write back the revision log"))?;
-        let written = shared.log.wal.stats().bytes;
-        if written - self.synced_bytes >= shared.options.sync_bytes {
-            self.synced_bytes = written;
-            sync(shared)?;
-        }
-        Ok(progress == ketch_wal::Progress::More)
     }
 }

@@ -82,6 +82,7 @@ mod types;
 mod version;
 mod watch;
 mod write;
+mod write_back;
 
 pub use background::Background;
 pub use error::{CompactError, Fault, FaultKind, OpenError, ReadError, WriteError};

@@ -24,6 +24,7 @@ use crate::shared::{Shared, lock};
 use crate::store::Store;
 use crate::tables::{Table, TableId};
 use crate::types::Applied;
+use crate::write_back::WriteBack;
 
 /// The file that says a directory is not a store yet.
 pub(crate) const MARKER: &str = "importing";
@@ -111,8 +112,7 @@ pub struct Import {
     tombstones: u64,
     hash: Option<u64>,
     gone_on: u64,
-    /// The log's byte counter at the last sync.
-    synced_bytes: u64,
+    write_back: WriteBack,
 }
 
 /// Changes are appended to the log once they are this many bytes.
@@ -154,7 +154,7 @@ impl Import {
             tombstones: 0,
             hash: None,
             gone_on: 0,
-            synced_bytes: 0,
+            write_back: WriteBack::default(),
         })
     }
 
@@ -298,21 +298,8 @@ impl Import {
             self.store.state.record(change);
             if self.store.state.batch.bytes() >= FLUSH_BYTES {
                 self.store.state.flush(&self.store.shared)?;
-                self.write_back()?;
+                self.write_back.step(&self.store.shared, SYNC_BYTES)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Piece by piece: one large sync at the end would stand in front of everybody else's small ones.
-    fn write_back(&mut self) -> Result<(), Fault> {
-        let wal = &self.store.shared.log.wal;
-        // Where the system has no way past its memory, what was written leaves it steadily, too.
-        wal.step(FLUSH_BYTES).map_err(Fault::log("write back the revision log"))?;
-        let written = wal.stats().bytes;
-        if written - self.synced_bytes >= SYNC_BYTES {
-            self.synced_bytes = written;
-            wal.sync().map_err(Fault::log("sync the revision log"))?;
         }
         Ok(())
     }
