@@ -66,8 +66,10 @@ pub struct Connections {
 pub struct Protocols {
     /// gRPC, if the port has it.
     pub grpc: Option<Arc<Api>>,
-    /// Plain HTTP.
-    pub http: Router,
+    /// Plain HTTP, if the port has it.
+    pub http: Option<Router>,
+    /// Whether it is HTTP/1 alone: connections that speak HTTP/2 are closed.
+    pub http1_only: bool,
 }
 
 /// Opens the port that `url` names.

@@ -31,6 +31,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         wal_dir: Some(settings.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         snapshot_count: or_default(settings.unsigned("snapshot-count"), 10_000),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
         extensive_metrics: settings.text("metrics") == "extensive",

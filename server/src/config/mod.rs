@@ -73,6 +73,8 @@ pub struct Config {
     pub snapshot_count: u64,
     /// `--listen-client-urls`: gRPC and HTTP, cleartext; sorted, without duplicates, never empty.
     pub listen_client_urls: Vec<Url>,
+    /// `--listen-client-http-urls`: HTTP/1 alone, which the client URLs do not serve then; may be empty.
+    pub listen_client_http_urls: Vec<Url>,
     /// `--listen-peer-urls`: sorted, without duplicates, never empty.
     pub listen_peer_urls: Vec<Url>,
     /// `--listen-metrics-urls`: HTTP for probes and scrapes only; may be empty.

@@ -143,7 +143,7 @@ pub(crate) fn refuse_not_yet(settings: &Settings) -> Result<Vec<Notice>, ConfigE
             Status::Works | Status::Differs(_) | Status::Ignored => {}
         }
     }
-    for name in ["listen-client-urls", "listen-metrics-urls", "listen-peer-urls"] {
+    for name in ["listen-client-urls", "listen-client-http-urls", "listen-metrics-urls", "listen-peer-urls"] {
         if let Some(url) = settings.urls(name).iter().find(|url| url.scheme().is_tls()) {
             return invalid(format!("--{name} {url}: TLS is not supported by ketch yet, use http or unix"));
         }

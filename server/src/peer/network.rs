@@ -273,7 +273,7 @@ impl Network {
             keepalive: (Duration::ZERO, Duration::ZERO),
             handshake: serve::HANDSHAKE,
         };
-        let protocols = Protocols { grpc: None, http };
+        let protocols = Protocols { grpc: None, http: Some(http), http1_only: false };
         self.runtime.spawn(serve::serve(listener, protocols, connections, stop));
         Ok(())
     }

@@ -34,6 +34,7 @@ pub(super) async fn serve(
     };
     match sniffed {
         // In a task of its own, which has room for nothing else: there may be many that are idle.
+        Ok((true, _)) if protocols.http1_only => {}
         Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, protocols, &connections, stop))),
         Ok((false, early)) => http1(Early { early, stream }, protocols, stop).await,
         Err(_gone) => {}
@@ -60,7 +61,8 @@ async fn sniff(stream: &mut Stream, handshake: Duration) -> io::Result<(bool, By
 }
 
 async fn http1(io: Early, protocols: Protocols, stop: watch::Receiver<bool>) {
-    let http = protocols.http;
+    // A port of gRPC alone has nothing to say to HTTP/1.
+    let Some(http) = protocols.http else { return };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         http.clone().oneshot(request.map(axum::body::Body::new))
     });

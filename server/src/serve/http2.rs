@@ -7,14 +7,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready as at_once};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -187,7 +187,7 @@ impl Http2 {
         let request = head.to_request(Body::new(&self.link, stream));
         let reply = Reply::new(&self.link, stream);
         match &self.protocols.grpc {
-            Some(api) if is_grpc(&request) => {
+            Some(api) if is_grpc(&request) && !self.refuses(&request) => {
                 let api = Arc::clone(api);
                 let aside = Some(Arc::clone(&api.aside));
                 let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
@@ -197,11 +197,19 @@ impl Http2 {
                 }));
                 tokio::spawn(respond(service.call(request), reply, aside));
             }
-            _ => {
-                let call = self.protocols.http.clone().oneshot(request.map(axum::body::Body::new));
-                tokio::spawn(respond(call, reply, None));
-            }
+            _ => match &self.protocols.http {
+                Some(http) => {
+                    let call = http.clone().oneshot(request.map(axum::body::Body::new));
+                    tokio::spawn(respond(call, reply, None));
+                }
+                None => drop(tokio::spawn(respond(at_once(Ok(not_grpc(&request))), reply, None))),
+            },
         }
+    }
+
+    /// Whether it is a gRPC request that is none, on a port that has nothing else.
+    fn refuses<B>(&self, request: &Request<B>) -> bool {
+        self.protocols.http.is_none() && request.method() != Method::POST
     }
 
     /// Answers the calls whose commands came to something.
@@ -389,6 +397,22 @@ fn send_end(link: &Arc<Link>, stream: u32, ended: Ended, express: &Express) {
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let is_type = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     request.headers().get(header::CONTENT_TYPE).is_some_and(is_type)
+}
+
+/// What a port of gRPC alone says to what is no gRPC request, in the words of gRPC-Go.
+fn not_grpc<B>(request: &Request<B>) -> Response<axum::body::Body> {
+    let (code, status) = if is_grpc(request) {
+        let method = request.method();
+        let why = format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
+        (StatusCode::METHOD_NOT_ALLOWED, Status::internal(why))
+    } else {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let why = format!("invalid gRPC request content-type \"{}\"", kind.unwrap_or_default());
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::invalid_argument(why))
+    };
+    let mut response = status.into_http();
+    *response.status_mut() = code;
+    response
 }
 
 /// Makes the answer and sends it; gives up as soon as the client does. What is long goes on `aside`, if there is such a place.

@@ -81,6 +81,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     open::check_request_bytes(config)?;
     // Ports first: a second server on the same ports must not touch anything.
     let clients = listen_all(&config.listen_client_urls).await?;
+    let plain_clients = listen_all(&config.listen_client_http_urls).await?;
     let peers = listen_all(&config.listen_peer_urls).await?;
     let probes = listen_all(&config.listen_metrics_urls).await?;
     let remote = open::ask_peers(config).await?;
@@ -160,15 +161,20 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         metrics: Arc::clone(&metrics),
         access: Arc::new(http::Access::new(config)),
     };
-    let full = Protocols { grpc: Some(Arc::clone(&api)), http: http::client_router(state.clone()) };
-    let metrics_only = Protocols { grpc: None, http: http::metrics_router(state) };
-    for (opened, protocols) in [(clients, full), (probes, metrics_only)] {
+    let split = !config.listen_client_http_urls.is_empty();
+    let plain = Some(http::client_router(state.clone()));
+    let client =
+        Protocols { grpc: Some(Arc::clone(&api)), http: plain.clone().filter(|_| !split), http1_only: false };
+    let http_only = Protocols { grpc: None, http: plain, http1_only: true };
+    let metrics_only = Protocols { grpc: None, http: Some(http::metrics_router(state)), http1_only: false };
+    for (opened, protocols) in [(clients, client), (plain_clients, http_only), (probes, metrics_only)] {
         for listener in opened {
             listeners.spawn(serve::serve(listener, protocols.clone(), connections.clone(), stop.clone()));
         }
     }
     tracing::info!("ready to serve client requests");
-    told::serving(&config.listen_client_urls);
+    told::serving(&config.listen_client_urls, if split { "grpc" } else { "grpc+http" });
+    told::serving(&config.listen_client_http_urls, "http");
     if let Some(retention) = config.auto_compaction {
         listeners.spawn(compactor::run(Arc::clone(&api), retention, stop.clone()));
     }

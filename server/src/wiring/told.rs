@@ -38,11 +38,11 @@ pub(super) fn starting(config: &Config, founded: bool) {
     );
 }
 
-/// Says at which addresses clients are served.
-pub(super) fn serving(listeners: &[Url]) {
+/// Says at which addresses clients are served, and with what.
+pub(super) fn serving(listeners: &[Url], traffic: &str) {
     for url in listeners {
         tracing::info!(
-            traffic = "grpc+http",
+            traffic,
             address = url.address(),
             "serving client traffic insecurely; this is strongly discouraged!"
         );

@@ -78,7 +78,9 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Differs(
+            "http and unix only; to HTTP/1 the client port says nothing then, where etcd's sends an HTTP/2 frame before it closes",
+        ),
         "listen-client-http-urls",
         Kind::Urls,
         "",

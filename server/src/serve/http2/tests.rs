@@ -35,7 +35,7 @@ fn serve_through(
         handshake: HANDSHAKE,
     };
     let (stop, stopped) = watch::channel(false);
-    let protocols = Protocols { grpc: None, http };
+    let protocols = Protocols { grpc: None, http: Some(http), http1_only: false };
     let served = tokio::spawn(async move {
         let mut preface = [0; PREFACE.len()];
         server.read_exact(&mut preface).await.unwrap();
