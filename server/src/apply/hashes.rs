@@ -58,6 +58,12 @@ impl CompactionHashes {
         Ok(true)
     }
 
+    /// The points of the last compactions, the newest first.
+    #[must_use]
+    pub fn points(&self) -> Vec<i64> {
+        lock(&self.points).iter().rev().map(|(point, _)| *point).collect()
+    }
+
     /// The hash of the compaction at `point`, if it is one of the last.
     ///
     /// # Errors

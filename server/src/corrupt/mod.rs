@@ -98,20 +98,32 @@ pub async fn watch(api: Arc<Api>, every: Duration, mut stop: watch::Receiver<boo
     }
 }
 
-/// Compares all members at the compaction point every `every` while this member leads, once for each compaction that all
-/// of them have carried out, until `stop` becomes true.
+/// Compares all members at the last compaction points every `every` while this member leads, the newest first, until one is found that all
+/// of them have carried out; until `stop` becomes true. Points at which all are equal, and those before them, are not looked at again.
 pub async fn watch_compactions(api: Arc<Api>, every: Duration, mut stop: watch::Receiver<bool>) {
     let mut checked = 0;
     while next(every, &mut stop).await {
-        let view = api.shared.reader.view();
-        let point = view.compacted();
-        if !leads(&api) || point <= checked {
+        if !leads(&api) {
             continue;
         }
-        match compare_compaction(&api, view, point).await {
-            Ok(true) => checked = point,
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "failed to check the hash of a compaction"),
+        let newest = api.shared.reader.view().compacted();
+        // After a restart the newest one only is known.
+        let mut points = api.shared.hashes.points();
+        if !points.contains(&newest) {
+            points.insert(0, newest);
+        }
+        for point in points.into_iter().filter(|point| *point > checked) {
+            match compare_compaction(&api, point).await {
+                Ok(Compared::Unsure) => continue,
+                Ok(Compared::Equal) => checked = checked.max(point),
+                Ok(Compared::Differ(suspects)) => {
+                    for suspect in suspects {
+                        raise(&api, suspect).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "failed to check the hash of a compaction"),
+            }
+            break;
         }
     }
 }
@@ -141,32 +153,26 @@ async fn compare(api: &Arc<Api>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether this compaction needs no further look.
-async fn compare_compaction(api: &Arc<Api>, view: View, point: i64) -> Result<bool, ApiError> {
-    let hashes = Arc::clone(&api.shared.hashes);
+async fn compare_compaction(api: &Arc<Api>, point: i64) -> Result<Compared, ApiError> {
+    let (view, hashes) = (api.shared.reader.view(), Arc::clone(&api.shared.hashes));
     let (own, kept) = beside(api, move || {
         let kept = hashes.at(point)?.map(Hash::from);
-        Ok((hash_at(&view, point)?, kept))
+        // Behind the newest point there is nothing but what was kept.
+        Ok(match kept.filter(|_| view.compacted() != point) {
+            Some(kept) => (kept, None),
+            None => (hash_at(&view, point)?, kept),
+        })
     })
     .await?;
     let Identity { member_id, cluster_id } = identity(api);
     let peers = ask_peers(member_id, cluster_id, &api.shared.cluster(), point).await;
     if peers.is_empty() {
-        return Ok(true);
+        return Ok(Compared::Equal);
     }
     let answers: Vec<(u64, Option<PeerHash>)> =
         peers.iter().map(|peer| (peer.id, peer.hash.as_ref().ok().copied())).collect();
     let answers = judge::comparable(answers, own, kept);
-    match judge::compaction(member_id, own, &answers) {
-        Compared::Equal => Ok(true),
-        Compared::Unsure => Ok(false),
-        Compared::Differ(suspects) => {
-            for suspect in suspects {
-                raise(api, suspect).await;
-            }
-            Ok(true)
-        }
-    }
+    Ok(judge::compaction(member_id, own, &answers))
 }
 
 /// Each other member's hash at `revision`, asked of all at once.

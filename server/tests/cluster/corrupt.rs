@@ -2,12 +2,16 @@
 
 mod alter;
 
+use ketch_proto::etcdserverpb::kv_client::KvClient;
 use ketch_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use ketch_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use ketch_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, HashKvRequest, alarm_request::AlarmAction,
+};
 use ketch_proto::rpc_error::RpcError;
 
 use crate::harness::{http, programs};
 use crate::members::{Cluster, eventually, put};
+use crate::net::Mode;
 use crate::run::runtime;
 use crate::script;
 
@@ -72,9 +76,8 @@ fn is_named_and_writes_are_refused(flags: &[&str], compact: bool) {
         let id = cluster.id(at).await;
         if compact {
             let channel = cluster.members[cluster.leader().await].channel();
-            let request = ketch_proto::etcdserverpb::CompactionRequest { revision: KEYS - 2, physical: true };
-            let mut kv = ketch_proto::etcdserverpb::kv_client::KvClient::new(channel);
-            kv.compact(request).await.unwrap();
+            let request = CompactionRequest { revision: KEYS - 2, physical: true };
+            KvClient::new(channel).compact(request).await.unwrap();
         }
         let raised = AlarmMember { member_id: id, alarm: AlarmType::Corrupt as i32 };
         for member in 0..3 {
@@ -123,6 +126,44 @@ fn a_member_that_differs_is_named_after_a_compaction() {
         &["--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s"],
         true,
     );
+}
+
+/// The one that differs hears nothing of the last two compactions: it is found by the former.
+#[test]
+fn an_older_compaction_is_compared_where_the_newest_is_not_carried_out() {
+    runtime().block_on(async {
+        let flags = ["--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=3s"];
+        let (mut cluster, at) = one_differs(&flags).await;
+        tokio::task::block_in_place(|| cluster.start(at));
+        let id = cluster.id(at).await;
+        let leader = cluster.leader().await;
+        let channel = cluster.members[leader].channel();
+        let compact = async |revision| {
+            let request = CompactionRequest { revision, physical: true };
+            KvClient::new(channel.clone()).compact(request).await.unwrap();
+        };
+        compact(KEYS - 3).await;
+        let differs = cluster.members[at].channel();
+        eventually("the compaction", async || {
+            let early = HashKvRequest { revision: KEYS - 4 };
+            match MaintenanceClient::new(differs.clone()).hash_kv(early).await {
+                Err(status) if status.message() == RpcError::Compacted.message() => Ok(()),
+                told => Err(told),
+            }
+        })
+        .await;
+        let [from, to] = [leader, at].map(|at| cluster.members[at].front);
+        cluster.net.set(from, to, Mode::Silent);
+        // Its answer can be compared with what the first of these found, and not with what the second one did.
+        compact(KEYS - 2).await;
+        compact(KEYS - 1).await;
+        let raised = AlarmMember { member_id: id, alarm: AlarmType::Corrupt as i32 };
+        eventually("the alarm", async || match alarms(&cluster, leader).await {
+            found if found == [raised] => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    });
 }
 
 fn as_in_etcd(test: &str, script: &str, flags: &[&str]) {
