@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::api::Api;
+use crate::api::slow::Remote;
 use crate::config::Url;
 
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
@@ -111,8 +112,9 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                tokio::spawn(connection::serve(stream, protocols.clone(), connections.clone(), stop.clone()));
+            Ok((stream, remote)) => {
+                let (protocols, connections) = (protocols.clone(), connections.clone());
+                tokio::spawn(connection::serve(stream, remote, protocols, connections, stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
@@ -132,13 +134,13 @@ pub(crate) type Stream = Box<dyn Transport>;
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Stream> {
+async fn accept(listener: &Listener) -> io::Result<(Stream, Remote)> {
     match listener {
         Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, remote) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok((Box::new(stream), Remote(Some(remote))))
         }
-        Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+        Listener::Unix(listener, _) => Ok((Box::new(listener.accept().await?.0), Remote(None))),
     }
 }

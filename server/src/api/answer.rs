@@ -9,12 +9,18 @@ use ketch_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use super::slow::Facts;
 use crate::grpc::outgoing::{Outgoing, field_len, pairs_len, put_length};
 
 /// Something that goes over the wire as one protobuf message.
 pub trait Answer: Send + 'static {
     /// The message.
     fn into_outgoing(self) -> Outgoing;
+
+    /// What is told of it if it took long, but for its length.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 }
 
 impl<M: Message + 'static> Answer for M {
@@ -101,6 +107,10 @@ pub enum OpAnswer {
 }
 
 impl Answer for RangeAnswer {
+    fn facts(&self) -> Facts {
+        Facts { count: self.count, ..Facts::default() }
+    }
+
     fn into_outgoing(self) -> Outgoing {
         let mut head = Vec::new();
         put_header(&self.header, &mut head);
@@ -173,6 +183,10 @@ impl Encode for PutAnswer {
 }
 
 impl Answer for DeleteAnswer {
+    fn facts(&self) -> Facts {
+        Facts { count: self.deleted, ..Facts::default() }
+    }
+
     fn into_outgoing(self) -> Outgoing {
         Outgoing::encoded(self.encoded_len(), |out| self.encode(out))
     }
@@ -193,6 +207,10 @@ impl Encode for DeleteAnswer {
 }
 
 impl Answer for TxnAnswer {
+    fn facts(&self) -> Facts {
+        Facts { succeeded: self.succeeded, ..Facts::default() }
+    }
+
     fn into_outgoing(self) -> Outgoing {
         Outgoing::encoded(self.encoded_len(), |out| self.encode(out))
     }

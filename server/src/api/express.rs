@@ -6,6 +6,7 @@
 
 mod count;
 
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use count::Counts;
 use super::answer::Answer as _;
 use super::error::ApiError;
 use super::router::sendable;
+use super::slow::{self, Facts, Remote, Watch};
 use super::{Api, context, range, validate};
 use crate::apply::answer::{Answer, TxnAnswer};
 use crate::apply::txn;
@@ -56,6 +58,11 @@ const QUICK_OPS_MAX: usize = 32;
 
 /// Metadata that asks for something, or says who asks: not the usual form.
 const UNUSUAL: [&str; 4] = [metadata::HAS_LEADER, "authorization", "token", "grpc-encoding"];
+
+thread_local! {
+    /// The ranges of the read that is being looked at, by their streams: what is told of them if they took long.
+    static RANGES: RefCell<Vec<(u32, Facts)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The tag of a request that may be one of these calls; 0 for all others.
 #[must_use]
@@ -112,6 +119,7 @@ pub enum Begun {
 pub struct Pending {
     serial: u64,
     tag: u8,
+    message: Bytes,
     start: Instant,
     /// When nobody waits any more.
     pub deadline: Instant,
@@ -125,7 +133,7 @@ pub enum Ended {
     /// The answer is there.
     Answer(Outgoing),
     /// It has yet to be read, which takes a while.
-    Unread(Box<TxnAnswer>),
+    Unread(Box<TxnAnswer>, Watch),
     /// It failed.
     Failed(Status),
 }
@@ -135,13 +143,14 @@ pub struct Express {
     api: Arc<Api>,
     prepared: Vec<(u32, Prepared)>,
     counts: Counts,
+    remote: Remote,
 }
 
 impl Express {
-    /// Calls to `api`.
+    /// Calls to `api` of a client at `remote`.
     #[must_use]
-    pub fn new(api: Arc<Api>) -> Express {
-        Express { api, prepared: Vec::new(), counts: Counts::default() }
+    pub fn new(api: Arc<Api>, remote: Remote) -> Express {
+        Express { api, prepared: Vec::new(), counts: Counts::default(), remote }
     }
 
     /// The member.
@@ -161,8 +170,9 @@ impl Express {
         }
         let now = self.counts.now();
         let begun = if head.tag == RANGE {
-            self.range(message).map(|answer| {
+            self.range(message).map(|(answer, facts)| {
                 self.counts.answered(RANGE, answer.len());
+                RANGES.with_borrow_mut(|ranges| ranges.push((stream, facts)));
                 Begun::Done(answer)
             })
         } else {
@@ -183,9 +193,31 @@ impl Express {
     /// numbers.
     pub fn start(&mut self, sink: &Arc<dyn Sink<Proposed>>) {
         self.counts.all_begun(&self.api.metrics);
+        RANGES.with_borrow_mut(Vec::clear);
         if !self.prepared.is_empty() {
             self.api.proposer.start(std::mem::take(&mut self.prepared), sink);
         }
+    }
+
+    /// All calls of one read have begun: whether its ranges took so long that each is to be told of, by [`tell`](Self::tell).
+    pub fn is_slow(&mut self) -> bool {
+        let has_some = RANGES.with_borrow(|ranges| !ranges.is_empty());
+        has_some && slow::is_slow(&self.api, self.counts.now().elapsed())
+    }
+
+    /// Tells of the range on `stream`, if there was one, which took long.
+    pub fn tell(&mut self, stream: u32, body: &Bytes) {
+        let found =
+            |ranges: &Vec<(u32, Facts)>| ranges.iter().find(|(of, _)| *of == stream).map(|(_, facts)| *facts);
+        if let Some(facts) = RANGES.with_borrow(found) {
+            let took = self.counts.now().elapsed();
+            self.report(RANGE, &body.slice(HEAD_BYTES..), took, Some(facts));
+        }
+    }
+
+    fn report(&self, tag: u8, message: &Bytes, took: Duration, answer: Option<Facts>) {
+        let call = slow::Call { path: path(tag), remote: self.remote, message, took, answer };
+        slow::report(&self.api, &call);
     }
 
     /// All answers of one turn are there, at `now`.
@@ -201,30 +233,57 @@ impl Express {
         } else {
             self.count_failure(pending, now);
         }
+        let ended = self.answer(pending, value);
+        let took = now.saturating_duration_since(pending.start);
+        if slow::is_slow(&self.api, took) {
+            match &ended {
+                (Ended::Answer(answer), facts) => {
+                    let facts = Facts { bytes: answer.len(), ..*facts };
+                    self.report(pending.tag, &pending.message, took, Some(facts));
+                }
+                (Ended::Failed(_), _) => self.report(pending.tag, &pending.message, took, None),
+                (Ended::Unread(..), _) => {}
+            }
+        }
+        ended.0
+    }
+
+    fn answer(&mut self, pending: &Pending, value: Option<Proposed>) -> (Ended, Facts) {
         let shared = &self.api.shared;
         let header = |revision| shared.header(revision);
+        let failed = |ended| (ended, Facts::default());
+        let mut facts = Facts::default();
         let answer = match self.api.proposer.verdict(value) {
             Ok(Answer::Put(put)) if pending.tag == PUT => range::put_answer(put, header).into_outgoing(),
             Ok(Answer::Txn(txn)) if pending.tag == TXN => match range::complete_if_small(txn) {
                 Ok(Ok(mut answer)) => {
                     answer.header = header(answer.header.revision);
+                    facts = answer.facts();
                     answer.into_outgoing()
                 }
-                Ok(Err(error)) => return self.failed(pending.tag, error),
-                Err(unread) => return Ended::Unread(unread),
+                Ok(Err(error)) => return failed(self.failed(pending.tag, error)),
+                Err(unread) => {
+                    let (api, message) = (Arc::clone(&self.api), pending.message.clone());
+                    let watch = Watch::of(api, path(TXN), self.remote, message, pending.start);
+                    return failed(Ended::Unread(unread, watch));
+                }
             },
             Ok(Answer::Delete(delete)) if pending.tag > TXN => {
-                range::delete_answer(delete, header).into_outgoing()
+                let answer = range::delete_answer(delete, header);
+                facts = answer.facts();
+                answer.into_outgoing()
             }
-            Ok(_) => return self.failed(pending.tag, ApiError::mismatched()),
-            Err(error) => return self.failed(pending.tag, self.name_timeout(pending, error.into())),
+            Ok(_) => return failed(self.failed(pending.tag, ApiError::mismatched())),
+            Err(error) => {
+                return failed(self.failed(pending.tag, self.name_timeout(pending, error.into())));
+            }
         };
         match sendable(answer) {
             Ok(answer) => {
                 self.counts.answered(pending.tag, answer.len());
-                Ended::Answer(answer)
+                (Ended::Answer(answer), facts)
             }
-            Err(status) => self.failed_with(pending.tag, status),
+            Err(status) => failed(self.failed_with(pending.tag, status)),
         }
     }
 
@@ -232,14 +291,16 @@ impl Express {
     ///
     /// # Errors
     /// The status to answer with.
-    pub async fn read(api: &Api, txn: TxnAnswer) -> Result<Outgoing, Status> {
+    pub async fn read(api: &Api, txn: TxnAnswer, watch: Watch) -> Result<Outgoing, Status> {
         let revision = txn.revision;
         let answer = range::complete(api, txn).await;
         let counted = method(&api.metrics.grpc, TXN);
         match answer {
             Ok(mut answer) => {
                 answer.header = api.shared.header(revision);
+                let facts = answer.facts();
                 let outgoing = sendable(answer.into_outgoing())?;
+                watch.answered(Facts { bytes: outgoing.len(), ..facts });
                 if let Some(method) = counted {
                     method.handled[0].inc();
                     method.sent.inc();
@@ -262,6 +323,7 @@ impl Express {
     pub fn late(&self, pending: &Pending) -> Ended {
         self.api.proposer.leave(pending.serial);
         self.count_failure(pending, clock::now());
+        self.tell_failure(pending);
         let error = self.api.proposer.late(pending.start);
         self.failed(pending.tag, self.name_timeout(pending, error.into()))
     }
@@ -271,6 +333,7 @@ impl Express {
         self.prepared.retain(|(_, prepared)| prepared.serial != pending.serial);
         self.api.proposer.leave(pending.serial);
         self.count_failure(pending, clock::now());
+        self.tell_failure(pending);
         if let Some(method) = method(&self.api.metrics.grpc, pending.tag) {
             method.handled[CANCELED].inc();
         }
@@ -282,6 +345,14 @@ impl Express {
         count::observe(&self.api.metrics, pending.tag, false, took, 1);
     }
 
+    /// Tells of a call that nobody waits for any more, if that was long.
+    fn tell_failure(&self, pending: &Pending) {
+        let took = pending.start.elapsed();
+        if slow::is_slow(&self.api, took) {
+            self.report(pending.tag, &pending.message, took, None);
+        }
+    }
+
     /// The one message of a body, if it is whole, plain and no larger than allowed.
     fn message(&self, body: &Bytes) -> Option<Bytes> {
         let (&[flag, a, b, c, d], message) = body.split_first_chunk()?;
@@ -290,7 +361,7 @@ impl Express {
         usual.then(|| body.slice(HEAD_BYTES..))
     }
 
-    fn range(&self, message: Bytes) -> Option<Outgoing> {
+    fn range(&self, message: Bytes) -> Option<(Outgoing, Facts)> {
         let api = &self.api;
         let request = RangeRequest::decode(message).ok()?;
         validate::range(&request).ok()?;
@@ -300,7 +371,10 @@ impl Express {
         let view = api.shared.reader.view();
         let mut answer = range::read_if_small(&view, &txn::query_of(&request))?;
         answer.header = api.shared.header(answer.header.revision);
-        sendable(answer.into_outgoing()).ok()
+        let facts = answer.facts();
+        let answer = sendable(answer.into_outgoing()).ok()?;
+        let facts = Facts { bytes: answer.len(), ..facts };
+        Some((answer, facts))
     }
 
     fn propose(
@@ -315,11 +389,12 @@ impl Express {
         if self.api.shared.standing().is_learner {
             return None;
         }
-        let command = self.command(tag, message)?;
+        let command = self.command(tag, message.clone())?;
         let prepared = self.api.proposer.prepare(&Caller::default(), command).ok()?;
         let pending = Pending {
             serial: prepared.serial,
             tag,
+            message,
             start,
             deadline: start + clients.map_or(limit, |clients| clients.min(limit)),
             clients: clients.is_some_and(|clients| clients < limit),
@@ -376,6 +451,10 @@ impl Express {
         }
         Ended::Failed(status)
     }
+}
+
+fn path(tag: u8) -> &'static str {
+    usize::from(tag).checked_sub(1).and_then(|place| METHODS.get(place)).copied().unwrap_or_default()
 }
 
 /// Whether applying `txn` takes no longer than a few puts. It may be applied here, and what else comes on the connection waits.

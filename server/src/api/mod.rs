@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod range;
 pub mod range_stream;
 pub mod router;
+pub mod slow;
 pub mod streams;
 pub mod validate;
 pub mod watch;
@@ -38,6 +39,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// A call of one request and one answer that takes longer is logged (`--warning-unary-request-duration`).
+    pub warn_after: Duration,
     /// Learners that the cluster may have (`--max-learners`).
     pub learners_max: usize,
     /// Whether changes of members that endanger the quorum are refused (`--strict-reconfig-check`).

@@ -13,14 +13,16 @@ use tonic::metadata::MetadataMap;
 use super::answer::Answer;
 use super::context::Context;
 use super::error::{ApiError, too_large_to_send};
+use super::slow::{Facts, Remote, Watch};
 use super::streams::Guarded;
 use super::{Api, cluster, health, kv, maintenance, range_stream, watch};
+use crate::clock;
 use crate::grpc;
 use crate::grpc::outgoing::{MESSAGE_BYTES_MAX, Outgoing};
-use crate::metrics::CallKind;
+use crate::metrics::{CallKind, GrpcMetrics};
 
 /// Answers one gRPC request.
-pub async fn serve<B>(api: Arc<Api>, request: http::Request<B>) -> http::Response<Body>
+pub async fn serve<B>(api: Arc<Api>, remote: Remote, request: http::Request<B>) -> http::Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
@@ -28,7 +30,7 @@ where
     if let Err(refusal) = for_learner(&api, request.uri().path()) {
         return Status::from(refusal).into_http();
     }
-    let call = Call { api, request };
+    let call = Call { api, remote, request };
     // Frequent calls have room in the task that answers; for the others it would be too much.
     match call.request.uri().path() {
         "/etcdserverpb.KV/Range" => call.unary(kv::range).await,
@@ -71,6 +73,7 @@ fn for_learner(api: &Api, path: &str) -> Result<(), RpcError> {
 
 struct Call<B> {
     api: Arc<Api>,
+    remote: Remote,
     request: http::Request<B>,
 }
 
@@ -87,14 +90,16 @@ where
         F: FnOnce(Arc<Api>, Context, Q) -> R,
         R: Future<Output = Result<A, ApiError>>,
     {
-        match self
-            .answer(CallKind::Unary, handler)
-            .await
-            .and_then(|(_, answer)| sendable(answer.into_outgoing()))
-        {
-            Ok(message) => grpc::answer::unary(message),
-            Err(status) => status.into_http(),
-        }
+        let answered = self.answer(CallKind::Unary, handler).await;
+        let sent = answered.and_then(|(_, answer, watch)| {
+            let facts = answer.facts();
+            let message = sendable(answer.into_outgoing())?;
+            if let Some(watch) = watch {
+                watch.answered(Facts { bytes: message.len(), ..facts });
+            }
+            Ok(message)
+        });
+        sent.map_or_else(Status::into_http, grpc::answer::unary)
     }
 
     /// A method of one request and a stream of answers.
@@ -108,7 +113,7 @@ where
     {
         let api = Arc::clone(&self.api);
         match self.answer(CallKind::Stream, handler).await {
-            Ok((context, answers)) => {
+            Ok((context, answers, _)) => {
                 let messages = Guarded::new(&api, &context, answers)
                     .map(|answer| answer.and_then(|answer| sendable(answer.into_outgoing())));
                 grpc::answer::streaming(messages)
@@ -118,21 +123,29 @@ where
     }
 
     /// Reads the request and hands it to `handler`.
-    async fn answer<Q, A, F, R>(self, kind: CallKind, handler: F) -> Result<(Context, A), Status>
+    async fn answer<Q, A, F, R>(
+        self,
+        kind: CallKind,
+        handler: F,
+    ) -> Result<(Context, A, Option<Watch>), Status>
     where
         Q: Message + Default,
         F: FnOnce(Arc<Api>, Context, Q) -> R,
         R: Future<Output = Result<A, ApiError>>,
     {
-        let Call { api, request } = self;
+        let Call { api, remote, request } = self;
         let (parts, body) = request.into_parts();
         let message = grpc::request::message(&parts.headers, body, api.limits.message_bytes_max()).await?;
-        let request = Q::decode(message)
+        let request = Q::decode(message.clone())
             .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))?;
+        let watch = (kind == CallKind::Unary).then(|| {
+            let path = GrpcMetrics::known_path(parts.uri.path());
+            Watch::of(Arc::clone(&api), path, remote, message, clock::now())
+        });
         let context = Context::of(&api, &MetadataMap::from_headers(parts.headers), kind)?;
         let answer = handler(api, context.clone(), request).await;
         let answer = answer.map_err(|error| Status::from(context.name_timeout(error)))?;
-        Ok((context, answer))
+        Ok((context, answer, watch))
     }
 }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use bootstrap::{Bootstrap, InitialMember};
 pub use error::ConfigError;
+pub(crate) use gotext::duration_text;
 pub use help::{help, usage, version_text};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use url::{Scheme, Url};

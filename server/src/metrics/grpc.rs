@@ -174,6 +174,12 @@ impl GrpcMetrics {
         METHODS.binary_search_by_key(&path, |(path, _)| path).ok()
     }
 
+    /// The path of the list that equals `path`; an empty one if none does.
+    #[must_use]
+    pub fn known_path(path: &str) -> &'static str {
+        Self::index_of(path).and_then(|index| METHODS.get(index)).map_or("", |(path, _)| path)
+    }
+
     /// The counters of an RPC by its place.
     #[must_use]
     pub fn method(&self, index: usize) -> Option<&GrpcMethod> {

@@ -19,11 +19,13 @@ use tower::ServiceExt;
 
 use super::http2::Http2;
 use super::{Connections, Protocols, Stream};
+use crate::api::slow::Remote;
 use crate::h2::PREFACE;
 
 /// Serves one connection to its end. Once `stop` becomes true it ends as soon as its requests have.
 pub(super) async fn serve(
     mut stream: Stream,
+    remote: Remote,
     protocols: Protocols,
     connections: Connections,
     mut stop: watch::Receiver<bool>,
@@ -35,7 +37,7 @@ pub(super) async fn serve(
     match sniffed {
         // In a task of its own, which has room for nothing else: there may be many that are idle.
         Ok((true, _)) if protocols.http1_only => {}
-        Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, protocols, &connections, stop))),
+        Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, remote, protocols, &connections, stop))),
         Ok((false, early)) => http1(Early { early, stream }, protocols, stop).await,
         Err(_gone) => {}
     }

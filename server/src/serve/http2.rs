@@ -26,6 +26,7 @@ use super::keepalive::KeepAlive;
 use super::{Connections, Protocols, Stream};
 use crate::api::express::{self, Begun, Ended, Express, Pending};
 use crate::api::router;
+use crate::api::slow::Remote;
 use crate::aside::Aside;
 use crate::clock;
 use crate::grpc::answer::{self, Long};
@@ -51,6 +52,7 @@ thread_local! {
 /// One connection. Ready when it has ended.
 pub(super) struct Http2 {
     stream: Stream,
+    remote: Remote,
     link: Arc<Link>,
     /// What the system has not taken yet.
     sending: Output,
@@ -88,6 +90,7 @@ impl Http2 {
     /// A connection whose client has said that it speaks HTTP/2.
     pub(super) fn new(
         stream: Stream,
+        remote: Remote,
         protocols: Protocols,
         connections: &Connections,
         stop: watch::Receiver<bool>,
@@ -98,7 +101,7 @@ impl Http2 {
         let keepalive = KeepAlive::new(connections.keepalive);
         let (sending, stopping) = (Output::default(), Stopping::new(stop));
         let handshake = Some(Box::pin(sleep(connections.handshake)));
-        Http2 { stream, link, sending, protocols, calls: None, keepalive, handshake, stopping }
+        Http2 { stream, remote, link, sending, protocols, calls: None, keepalive, handshake, stopping }
     }
 
     /// Reads what has come and begins what it asks for. Pending when nothing more has come, ready with false when nothing more will.
@@ -124,19 +127,19 @@ impl Http2 {
         if more && let Some(keepalive) = &mut self.keepalive {
             keepalive.heard();
         }
-        self.take_events(events);
+        self.take_events(&events);
         Poll::Ready(more)
     }
 
-    fn take_events(&mut self, events: Vec<Event>) {
+    fn take_events(&mut self, events: &[Event]) {
         let mut taken_back = false;
         for event in events {
             match event {
-                Event::Request { stream, head } => self.dispatch(stream, &head),
-                Event::Call { stream, head, body } => self.call(stream, &head, &body),
+                Event::Request { stream, head } => self.dispatch(*stream, head),
+                Event::Call { stream, head, body } => self.call(*stream, head, body),
                 Event::Reset { stream } => {
                     if let Some(calls) = &mut self.calls
-                        && let Some(pending) = calls.pending.remove(&stream)
+                        && let Some(pending) = calls.pending.remove(stream)
                     {
                         calls.express.leave(&pending);
                         taken_back = true;
@@ -148,6 +151,13 @@ impl Http2 {
             if taken_back {
                 calls.express.keep(|stream| calls.pending.contains_key(&stream));
             }
+            if calls.express.is_slow() {
+                for event in events {
+                    if let Event::Call { stream, body, .. } = event {
+                        calls.express.tell(*stream, body);
+                    }
+                }
+            }
             let sink: Arc<dyn Sink<Proposed>> = Arc::<Outcomes>::clone(&calls.outcomes);
             calls.express.start(&sink);
         }
@@ -156,7 +166,7 @@ impl Http2 {
     fn call(&mut self, stream: u32, head: &RequestHead, body: &Bytes) {
         let Some(api) = &self.protocols.grpc else { return self.dispatch_with(stream, head, body) };
         let calls = self.calls.get_or_insert_with(|| Calls {
-            express: Express::new(Arc::clone(api)),
+            express: Express::new(Arc::clone(api), self.remote),
             pending: HashMap::new(),
             outcomes: Arc::new(Outcomes { values: Mutex::default(), bell: Arc::clone(self.link.bell()) }),
             timer: None,
@@ -188,12 +198,12 @@ impl Http2 {
         let reply = Reply::new(&self.link, stream);
         match &self.protocols.grpc {
             Some(api) if is_grpc(&request) && !self.refuses(&request) => {
-                let api = Arc::clone(api);
+                let (api, remote) = (Arc::clone(api), self.remote);
                 let aside = Some(Arc::clone(&api.aside));
                 let counted = CountRpcsLayer::new(Arc::clone(&api.metrics));
                 let mut service = counted.layer(service_fn(move |request| {
                     let api = Arc::clone(&api);
-                    async move { Ok::<_, Infallible>(router::serve(api, request).await) }
+                    async move { Ok::<_, Infallible>(router::serve(api, remote, request).await) }
                 }));
                 tokio::spawn(respond(service.call(request), reply, aside));
             }
@@ -383,10 +393,10 @@ fn send_end(link: &Arc<Link>, stream: u32, ended: Ended, express: &Express) {
             let (head, _) = status.into_http::<tonic::body::Body>().into_parts();
             link.here(|state| state.send_head(stream, head.status, &head.headers, true));
         }
-        Ended::Unread(txn) => {
+        Ended::Unread(txn, watch) => {
             let api = Arc::clone(express.api());
             let read = async move {
-                Ok(Express::read(&api, *txn).await.map_or_else(Status::into_http, answer::unary))
+                Ok(Express::read(&api, *txn, watch).await.map_or_else(Status::into_http, answer::unary))
             };
             let aside = Some(Arc::clone(&express.api().aside));
             tokio::spawn(respond(read, Reply::new(link, stream), aside));

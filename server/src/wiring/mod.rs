@@ -123,6 +123,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
             txn_ops_max: config.max_txn_ops,
             request_bytes_max: config.max_request_bytes,
             request_timeout: config.request_timeout(),
+            warn_after: config.warning_unary_request_duration,
             learners_max: config.max_learners,
             strict_reconfig: config.strict_reconfig_check,
             quota: Quota::of_flag(config.quota_backend_bytes),

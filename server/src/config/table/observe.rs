@@ -71,7 +71,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::NoEffect("slow requests are not logged yet"),
+        Status::Works,
         "warning-unary-request-duration",
         Kind::Duration,
         "300ms",

@@ -40,7 +40,7 @@ fn serve_through(
         let mut preface = [0; PREFACE.len()];
         server.read_exact(&mut preface).await.unwrap();
         assert_eq!(preface, PREFACE);
-        Http2::new(Box::new(server), protocols, &connections, stopped).await;
+        Http2::new(Box::new(server), Remote(None), protocols, &connections, stopped).await;
     });
     (client, stop, served)
 }

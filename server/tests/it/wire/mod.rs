@@ -12,6 +12,7 @@ mod range_stream;
 mod request;
 mod served;
 mod side_by_side;
+mod slow;
 mod split;
 mod unserved;
 mod waiting;
