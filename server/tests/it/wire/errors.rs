@@ -210,6 +210,11 @@ fn documented() -> String {
     for &error in RpcError::ALL {
         let (status, note, test) = match way(error) {
             Asked(_) | Last(_) => ("done", "", "wire::errors"),
+            Elsewhere(test) if error == TimedOut => (
+                "done",
+                "also, as in etcd, where a member took the command in with a snapshot (`docs/flow/snapshot.md`)",
+                test,
+            ),
             Elsewhere(test) => ("done", "", test),
             Untold(test, why) => ("done: never told", why, test),
             Differs(test, why) => ("differs", why, test),
