@@ -31,7 +31,7 @@ pub struct SegmentBuilder {
 
 /// So many bytes are left to the system's memory before their write-back begins, and so many more until that must be over: another
 /// file's sync stands behind few of them, not behind a whole segment.
-const WRITE_BACK_BYTES: u64 = 1 << 20;
+const WRITE_BACK_BYTES: u64 = 256 << 10;
 
 /// A finished segment, durable, waiting for [`Wal::replace`](crate::Wal::replace). Dropped, its file is removed.
 #[derive(Debug)]

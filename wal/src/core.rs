@@ -162,9 +162,10 @@ impl Core {
         let mut duties = lock(&self.duties);
         self.maker.sweep();
         let retired = self.drop_retired();
+        let gives_back = self.maker.give_back();
         let prepared = self.maker.prepare(&mut duties.preparation, budget, &self.counters);
         let wrote = self.write_back(&mut duties, budget)?;
-        Ok(if retired || prepared || wrote { Progress::More } else { Progress::Idle })
+        Ok(if retired || gives_back || prepared || wrote { Progress::More } else { Progress::Idle })
     }
 
     /// Lets files go whose going is durable; true when one went.

@@ -66,6 +66,7 @@ mod group;
 mod handle;
 mod header;
 mod layout;
+mod leaving;
 mod map;
 mod open;
 mod options;
@@ -105,6 +106,7 @@ pub use format::{
     SEGMENT_BYTES_MIN,
 };
 pub use handle::Durable;
+pub use leaving::Leaving;
 pub use options::{Opened, Options, Recovery, Tail, Verify};
 pub use pool::Pool;
 pub use position::{Position, SegmentId};

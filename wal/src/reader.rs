@@ -54,10 +54,10 @@ fn gone_or<'a>(
     segment: &Segment,
     order: impl IntoIterator<Item = &'a Arc<Segment>>,
 ) -> Error {
-    if !segment.became_another() {
+    if !segment.was_let_go() {
         return error;
     }
-    let left = order.into_iter().find(|segment| !segment.became_another());
+    let left = order.into_iter().find(|segment| !segment.was_let_go());
     let first = left.map_or(position, |segment| segment.position(HEADER_BYTES));
     Error::Purged { position, first }
 }

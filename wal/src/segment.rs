@@ -83,9 +83,12 @@ impl Segment {
         Position::new(self.id, offset)
     }
 
-    /// True when the file is another segment by now: its writer, another process, let go of it and used it again. The header is the first of
-    /// it to change.
-    pub(crate) fn became_another(&self) -> bool {
+    /// True when its writer, another process, let go of the file: then it gets shorter, or is used again and another segment by now, whose
+    /// header is the first to be written.
+    pub(crate) fn was_let_go(&self) -> bool {
+        if self.file.len().is_ok_and(|len| len < self.end()) {
+            return true;
+        }
         // One that is just being written may be met by half.
         for _ in 0..100 {
             let Ok(block) = self.file.read(0, HEADER_BYTES as usize, Access::Copy) else { return false };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
 use crate::header::SegmentHeader;
+use crate::leaving::Leaving;
 use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::pool::{Pool, Raw};
@@ -31,6 +32,7 @@ pub(crate) struct Maker {
     ready: Mutex<VecDeque<Arc<Segment>>>,
     /// Files that could not be removed when their time had come.
     leftovers: Mutex<Vec<PathBuf>>,
+    leaving: Leaving,
     /// The next segment's number. Held while a segment gets its number and its name.
     numbers: Mutex<u64>,
 }
@@ -67,6 +69,7 @@ impl Maker {
             temporaries: AtomicU64::new(u64::from(life) << 32),
             ready: Mutex::default(),
             leftovers: Mutex::default(),
+            leaving: Leaving::default(),
             numbers: Mutex::new(next),
         }
     }
@@ -94,7 +97,9 @@ impl Maker {
         let raw = self.pool.take(self.options.segment_bytes, |from| self.disk.rename(from, &path))?;
         let prepared = raw.and_then(|raw| self.begin_second_life(&raw, &path));
         // Whatever the error says, the rename may have happened.
-        Some(prepared.inspect_err(|_| self.discard(&path)))
+        Some(prepared.inspect_err(|_| {
+            self.discard(&path);
+        }))
     }
 
     /// The new name is durable before the file's content changes: under its old name it might still be taken for what it was.
@@ -150,21 +155,29 @@ impl Maker {
     }
 
     /// Removes a file that is not, or no longer, part of the log; now, or else by a later step. What is left when the process ends is removed
-    /// when the log is opened again.
-    pub(crate) fn discard(&self, path: &Path) {
+    /// when the log is opened again. True when the name is gone.
+    pub(crate) fn discard(&self, path: &Path) -> bool {
         match self.disk.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 lock(&self.leftovers).push(path.to_owned());
+                false
             }
-            _ => {}
+            _ => true,
         }
+    }
+
+    /// One slice of what files without a name still take up; true when there is more to do.
+    pub(crate) fn give_back(&self) -> bool {
+        self.leaving.step(&*self.disk, &self.dir)
     }
 
     /// Tries once more to remove what could not be removed.
     pub(crate) fn sweep(&self) {
         let mut leftovers = std::mem::take(&mut *lock(&self.leftovers));
         leftovers.extend(self.pool.rejected(&self.dir));
-        leftovers.iter().for_each(|path| self.discard(path));
+        for path in leftovers {
+            self.discard(&path);
+        }
     }
 
     fn number(next: &mut u64) -> io::Result<u64> {
@@ -190,7 +203,9 @@ impl Maker {
             Some(Ok(prepared)) => prepared,
             _ => self.create()?,
         };
-        let id = Maker::number(&mut numbers).inspect_err(|_| self.discard(&prepared.path))?;
+        let id = Maker::number(&mut numbers).inspect_err(|_| {
+            self.discard(&prepared.path);
+        })?;
         self.finish(prepared, id, false, 0)
     }
 
@@ -310,8 +325,9 @@ impl Maker {
         let whole =
             self.options.zero_fill && !segment.built && segment.file.len().is_ok_and(|len| len == bytes);
         let free = whole && (!segment.file.in_use() || planted(Bug::RecycledUnderReader));
-        if !free || !self.pool.give(Raw { path: segment.path.clone(), bytes }) {
-            self.discard(&segment.path);
+        let kept = free && self.pool.give(Raw { path: segment.path.clone(), bytes });
+        if !kept && self.discard(&segment.path) {
+            self.leaving.add(segment.file);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod fixtures;
 mod flips;
 mod held;
 mod hunt;
+mod leaving;
 mod nonsense;
 mod planted;
 mod pools;
