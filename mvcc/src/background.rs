@@ -164,7 +164,9 @@ impl State {
         }
         self.rewriter = Rewriter::default();
         self.checkpoints.begin(shared, &self.scan)?;
-        while self.checkpoints.step(shared, BUDGET)? == Progress::More {}
+        while self.checkpoints.is_making() {
+            self.checkpoints.step(shared, BUDGET)?;
+        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ketch_wal::{DiskFile, Position, SegmentId};
+use ketch_wal::{DiskFile, Leaving, Position, SegmentId};
 
 use super::format::{self, Header};
 use crate::compaction::Scan;
@@ -30,6 +30,8 @@ pub(crate) struct Checkpoints {
     /// The dead that the checkpoint in place knows: only these may be dropped.
     pub(crate) dead: HashMap<SegmentId, Dead>,
     making: Option<Making>,
+    /// Those that were in place before.
+    leaving: Leaving,
     /// The log's byte counter when the last one was begun, and how long it got.
     begun_at: u64,
     bytes: u64,
@@ -46,6 +48,8 @@ struct Making {
     chunks: u64,
     /// The key to go on from.
     next: Option<Vec<u8>>,
+    /// Write-back is over of what lies before the first of these, and has begun of what lies before the second.
+    written_back: (u64, u64),
     synced: bool,
 }
 
@@ -143,6 +147,7 @@ impl Checkpoints {
             offset: 0,
             chunks: 0,
             next: Some(Vec::new()),
+            written_back: (0, 0),
             synced: false,
         };
         making.write_head()?;
@@ -152,13 +157,18 @@ impl Checkpoints {
 
     /// Writes up to `budget` entries of the checkpoint in the making, or finishes it.
     pub(crate) fn step(&mut self, shared: &Shared, budget: usize) -> Result<Progress, Fault> {
-        let Some(making) = &mut self.making else { return Ok(Progress::Idle) };
+        let Some(making) = &mut self.making else {
+            let more = self.leaving.step(&*shared.disk, &shared.dir);
+            return Ok(if more { Progress::More } else { Progress::Idle });
+        };
         if making.next.is_some() {
             making.write_keys(budget)?;
         } else if !making.synced {
             making.sync(shared)?;
         } else {
-            making.put_in_place(shared)?;
+            if let Some(earlier) = making.put_in_place(shared)? {
+                self.leaving.add(earlier);
+            }
             if let Some(done) = self.making.take() {
                 self.end = done.header.end;
                 self.versions = done.header.written.versions;
@@ -233,9 +243,13 @@ impl Making {
             format::encode_key(key, head, &mut content);
         }
         self.write_chunk(&content)?;
-        let (start, len) = (self.offset.saturating_sub(content.len() as u64), content.len() as u64);
-        // Written back as it grows, so that the sync at the end is short.
-        self.file.write_back(start, len).map_err(Fault::io("write back", &self.temporary))?;
+        // Written back as it grows, so that the sync at the end is short; and no faster than the disk takes it, so that no other file's
+        // sync stands behind much of it.
+        let (over, begun) = self.written_back;
+        let waited = self.file.await_write_back(over, begun - over);
+        let outcome = waited.and_then(|()| self.file.write_back(begun, self.offset - begun));
+        outcome.map_err(Fault::io("write back", &self.temporary))?;
+        self.written_back = (begun, self.offset);
         if self.next.is_none() {
             self.write_chunk(&[format::END])?;
         }
@@ -254,9 +268,13 @@ impl Making {
         Ok(())
     }
 
-    fn put_in_place(&self, shared: &Shared) -> Result<(), Fault> {
+    /// Gives the file that was in place before, which has no name now.
+    fn put_in_place(&self, shared: &Shared) -> Result<Option<Arc<dyn DiskFile>>, Fault> {
         let path = shared.dir.join(super::FILE);
+        // It may not be there, and it may go all at once.
+        let earlier = shared.disk.open(&path, true).ok();
         shared.disk.rename(&self.temporary, &path).map_err(Fault::io("put in place", &path))?;
-        shared.disk.sync_dir(&shared.dir).map_err(Fault::io("sync", &shared.dir))
+        shared.disk.sync_dir(&shared.dir).map_err(Fault::io("sync", &shared.dir))?;
+        Ok(earlier)
     }
 }

@@ -3,11 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use ketch_mvcc::{
     Applied, Import, ImportError, KeyRange, Options, Progress, Query, Store, TableId, WriteTxn,
 };
+use ketch_wal::sim::Op;
 use ketch_wal::{Disk, SimDisk};
 
 fn open(disk: &Arc<SimDisk>, options: Options) -> Store {
@@ -60,6 +62,37 @@ fn a_list_that_ends_after_a_compaction_does_not_hold_it_up() {
     // The list goes on where it was.
     let rest = Query { revision: first.revision, ..everything() };
     assert_eq!(store.reader().view().range(&rest).unwrap().kvs[..3], first.kvs);
+}
+
+#[test]
+fn a_checkpoint_that_is_replaced_gives_its_room_back_in_slices() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, small());
+    // Keys long enough that the checkpoint is more than one slice of 2 MiB.
+    for i in 0..80 {
+        store.txn().put(format!("{i:040000}").as_bytes(), b"", 0).unwrap();
+        commit(&mut store);
+    }
+    store.background().checkpoint().unwrap();
+    let (seen, shortened) = (Arc::new(AtomicU32::new(0)), |seen: &AtomicU32| seen.load(Ordering::Relaxed));
+    let count = Arc::clone(&seen);
+    disk.set_hook(Some(Arc::new(move |_: &SimDisk, op, path: &Path| {
+        // No file that has a name is shortened here but a log's, which lie in a folder of their own.
+        if op == Op::SetLen && path.parent() == Some(Path::new("/s")) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    })));
+    store.background().checkpoint().unwrap();
+    assert_eq!(shortened(&seen), 0, "nobody waits for it");
+    let mut before = 0;
+    while store.background().step(100).unwrap() == Progress::More {
+        assert!(shortened(&seen) <= before + 1, "a step is one slice");
+        before = shortened(&seen);
+    }
+    assert_eq!(shortened(&seen), 2);
+    drop(store);
+    disk.crash();
+    assert_eq!(open(&disk, small()).reader().view().range(&everything()).unwrap().count, 80);
 }
 
 #[test]
