@@ -40,6 +40,7 @@ pub mod sim;
 pub mod snapshot;
 pub mod staging;
 pub mod state;
+pub mod stint;
 mod sync;
 pub mod upkeep;
 pub mod version;

@@ -1,5 +1,6 @@
 //! The duties that nobody waits for: write-back and checkpoints of the store, spare segments of the raft log,
-//! and its purge. One thread does them in slices, so none stands in the way of a request for long.
+//! and its purge. One thread does them in slices, so none stands in the way of a request for long, and sleeps for a moment between two
+//! ([`stint`](crate::stint)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,22 +9,23 @@ use std::time::Duration;
 use ketch_mvcc::{Background, Progress};
 use tokio::time::Instant;
 
-use crate::clock::{self, Stopwatch};
+use crate::clock::{self, Exertion, Stopwatch};
 use crate::consensus::core::Input;
 use crate::consensus::shell::{Driver, Stopped};
 use crate::memory;
 use crate::metrics::{CompactionMeter, Round};
 use crate::priority;
 use crate::quota::Reserve;
+use crate::stint::{self, Stint};
 
 /// How long the thread rests when there is nothing to do.
 const REST: Duration = Duration::from_millis(50);
-/// How much of the store's duties is done before the next one has its turn: nodes, changes or entries.
+/// How much of the store's duties is done at most before the next one has its turn: nodes, changes or entries.
 const STORE_BUDGET: usize = 2000;
 /// The same of what holds up the applier meanwhile.
 const APPLIER_BUDGET: usize = 500;
 /// The same of the raft log's duties, in bytes.
-const LOG_BUDGET: usize = 1 << 20;
+const LOG_BUDGET: usize = 256 << 10;
 /// The store is synced when it has applied so many entries more than are durable, even if they changed little:
 /// what the raft log must keep for it stays bounded.
 const SYNC_ENTRIES: u64 = 10_000;
@@ -43,6 +45,7 @@ pub struct Upkeep {
     reserve: Reserve,
     memory_looked: Instant,
     compactions: CompactionMeter,
+    stint: Stint,
 }
 
 impl Upkeep {
@@ -59,6 +62,7 @@ impl Upkeep {
             reserve,
             memory_looked: clock::now(),
             compactions: CompactionMeter::default(),
+            stint: Stint::default(),
         }
     }
 
@@ -67,8 +71,11 @@ impl Upkeep {
         // Not more than that: while it has the applier, commands wait.
         priority::give_way_at_once();
         while !stop.load(Ordering::SeqCst) && self.driver.stopped().is_none() {
-            match self.round() {
-                Ok(true) => {}
+            let exertion = Exertion::start();
+            let outcome = self.round();
+            self.stint.took(exertion.elapsed());
+            match outcome {
+                Ok(true) => stint::breathe(),
                 Ok(false) => std::thread::park_timeout(REST),
                 Err(why) => self.driver.stop(Stopped(why)),
             }
@@ -79,16 +86,17 @@ impl Upkeep {
     fn round(&mut self) -> Result<bool, String> {
         let watch = Stopwatch::start();
         let more_store =
-            self.background.step(STORE_BUDGET).map_err(|fault| format!("the store failed: {fault}"))?;
+            self.background.step(self.stint.of(STORE_BUDGET)).map_err(|fault| format!("the store failed: {fault}"))?;
         let search = watch.elapsed();
         let shared = Arc::clone(self.driver.shared());
         // First: what a compaction found is not dropped before.
         let more_hashes = shared.hashes.settle().map_err(|error| format!("the store failed: {error}"))?;
+        let applier_budget = self.stint.of(APPLIER_BUDGET);
         let (more_memory, compaction, durable, held) = self.driver.with_applier(|applier| {
             let watch = Stopwatch::start();
             let store = applier.store_mut();
             shared.set_used_bytes(store.logical_bytes());
-            let more = store.step(APPLIER_BUDGET);
+            let more = store.step(applier_budget);
             (more, store.compaction_progress(), store.durable_applied(), watch.elapsed())
         });
         let (is_done, dead) = (compaction.is_done(), compaction.dead);
@@ -107,7 +115,7 @@ impl Upkeep {
         self.mind_the_memory();
         let log = |error| format!("the raft log failed: {error}");
         self.driver.purge().map_err(log)?;
-        let more_log = self.driver.wal().step(LOG_BUDGET).map_err(log)?;
+        let more_log = self.driver.wal().step(self.stint.of(LOG_BUDGET)).map_err(log)?;
         Ok(more_hashes
             || more_store == Progress::More
             || more_memory == Progress::More
