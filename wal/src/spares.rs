@@ -19,6 +19,9 @@ use crate::pool::{Pool, Raw};
 use crate::segment::{self, Segment};
 use crate::stats::{Counters, count};
 
+/// So much of a new log's first segment is filled at a time.
+const FIRST_SLICE_BYTES: usize = 1 << 20;
+
 /// What all files of a log have in common.
 #[derive(Debug)]
 pub(crate) struct Maker {
@@ -226,7 +229,7 @@ impl Maker {
     /// The first segment of a new log, filled on the spot.
     pub(crate) fn first(&self) -> io::Result<Arc<Segment>> {
         let mut preparation = Some(self.create()?);
-        while self.options.zero_fill && !self.fill(&mut preparation, usize::MAX)? {}
+        while self.options.zero_fill && !self.fill(&mut preparation, FIRST_SLICE_BYTES)? {}
         let mut numbers = lock(&self.numbers);
         let id = Maker::number(&mut numbers)?;
         let prepared = preparation.take().ok_or_else(|| io::Error::other("a preparation got lost"))?;
@@ -241,6 +244,8 @@ impl Maker {
             return Ok(true);
         }
         let to = from.saturating_add(budget.max(4096) as u64).min(whole);
+        // No faster than the disk takes it: another file's sync stands behind one slice of zeroes, not behind a segment of them.
+        prepared.file.await_write_back(0, from)?;
         prepared.file.zero_fill(to)?;
         prepared.file.write_back(from, to - from)?;
         prepared.filled = to;
