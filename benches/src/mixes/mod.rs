@@ -7,6 +7,7 @@ mod raw;
 mod watchers;
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,7 +58,7 @@ pub fn measure(
         let mut found = Vec::new();
         for part in parts {
             let server = Server::start(program, root)?;
-            let figures = runtime.block_on(measure_part(part, &server, &mut rate, beside.handle()))?;
+            let figures = runtime.block_on(measure_part(part, &server, root, &mut rate, beside.handle()))?;
             for figure in &figures {
                 progress(&format!("{}: {} {:.3}", program.name, figure.name, figure.value));
             }
@@ -71,13 +72,14 @@ pub fn measure(
 async fn measure_part(
     part: &str,
     server: &Server,
+    root: &Path,
     rate: &mut Option<f64>,
     beside: &Handle,
 ) -> io::Result<Vec<Figure>> {
     match part {
         "lists" => lists(server).await,
         "prefix" => prefix(server, rate).await,
-        "distinct" => distinct(server).await,
+        "distinct" => distinct(server, root).await,
         "writers" => writers(server, beside).await,
         "idle" => idle(server).await,
         other => Err(io::Error::other(format!("there is no part {other:?}; there are {PARTS:?}"))),
@@ -171,7 +173,7 @@ async fn deliver(client: &Client, watchers: &Watchers, rate: f64, each: u64) -> 
 }
 
 /// Ten thousand watchers, each of a key of its own.
-async fn distinct(server: &Server) -> io::Result<Vec<Figure>> {
+async fn distinct(server: &Server, root: &Path) -> io::Result<Vec<Figure>> {
     const WATCHERS: u64 = 10_000;
     let client = Client::connect(&server.url(), 10).await?;
     let watchers = Watchers::open(client.channels(), 100, |stream| {
@@ -182,12 +184,37 @@ async fn distinct(server: &Server) -> io::Result<Vec<Figure>> {
     let all = watchers.await_deliveries(puts.count).await;
     let p99 = if all { millis(watchers.p99()) } else { f64::NAN };
     let calls = client.ask_open_loop(1000.0, STEP).await?;
+    let (bare, dir) = (Duration::from_micros(1000), root.to_owned());
+    let bare = tokio::task::spawn_blocking(move || bare_syncs(&dir, bare)).await??;
     Ok(vec![
         Figure { name: "10,000 watchers of distinct keys, 1000 puts/s: p99, ms", value: p99 },
         Figure { name: "of which the puts themselves: p99, ms", value: millis(puts.p99) },
         Figure { name: "1000 calls/s that have nothing to do: p99, ms", value: millis(calls.p99) },
+        Figure { name: "1000 bare syncs/s of 512 bytes, no server: p99, ms", value: millis(bare) },
         Figure { name: "anonymous memory with them, MiB", value: mib(memory(server.pid())?.anonymous) },
     ])
+}
+
+/// The 99th percentile of a write and its sync, one due every `every`: what no server that syncs can be below.
+fn bare_syncs(dir: &Path, every: Duration) -> io::Result<Duration> {
+    const BLOCKS: u32 = 2048;
+    let file = tempfile::tempfile_in(dir)?;
+    file.write_all_at(&vec![0; 512 * BLOCKS as usize], 0)?;
+    file.sync_all()?;
+    let (start, mut took) = (Instant::now(), Vec::new());
+    for number in 0.. {
+        let due = start + every * number;
+        if due > start + STEP {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let begun = Instant::now();
+        file.write_all_at(&[1; 512], u64::from(number % BLOCKS) * 512)?;
+        file.sync_data()?;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    Ok(took[took.len() * 99 / 100])
 }
 
 /// Puts at a fixed rate, alone and beside something large. What is beside them has a thread of its own in the generator too: puts
