@@ -7,7 +7,7 @@ use crate::shared::{Shared, lock};
 use crate::types::Applied;
 
 /// A slice that never stands long in front of the raft log's sync.
-const SLICE_BYTES: usize = 1 << 20;
+const SLICE_BYTES: usize = 256 << 10;
 
 /// How far a log was synced.
 #[derive(Debug, Default)]

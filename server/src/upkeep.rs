@@ -85,8 +85,10 @@ impl Upkeep {
     /// A slice of every duty; says whether there is more to do at once.
     fn round(&mut self) -> Result<bool, String> {
         let watch = Stopwatch::start();
-        let more_store =
-            self.background.step(self.stint.of(STORE_BUDGET)).map_err(|fault| format!("the store failed: {fault}"))?;
+        let more_store = self
+            .background
+            .step(self.stint.of(STORE_BUDGET))
+            .map_err(|fault| format!("the store failed: {fault}"))?;
         let search = watch.elapsed();
         let shared = Arc::clone(self.driver.shared());
         // First: what a compaction found is not dropped before.

@@ -116,7 +116,7 @@ pub struct Import {
 }
 
 /// Changes are appended to the log once they are this many bytes.
-const FLUSH_BYTES: usize = 1 << 20;
+const FLUSH_BYTES: usize = 256 << 10;
 /// The log is synced once this many bytes follow the last sync: each sync commits the file's growth to the file system's journal,
 /// which costs as much as writing a few MiB.
 const SYNC_BYTES: u64 = 16 << 20;
