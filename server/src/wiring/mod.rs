@@ -8,7 +8,7 @@
 //! | `ketch-peer`, `ketch-bulk` | a thread with an event loop each | peers: messages → `Driver::receive`; snapshots → `Staging` |
 //! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus; the log, while something long is applied |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
-//! | `ketch-upkeep` | its own thread | store and raft log: write-back, checkpoints, spares, purge |
+//! | `ketch-upkeep` | its own thread | store and raft log, in stints: write-back, checkpoints, spares, purge |
 //! | first election | one task, for five seconds at most | forwards raft's ticks once peers are connected |
 //! | cluster version | one task | `Proposer`, when a downgrade moves it |
 //! | corruption checks | a task for each that is on | peers' `/members/hashkv`; `Proposer`, to raise `CORRUPT` |

@@ -453,7 +453,7 @@ impl Driver {
     fn note_slow_batch(&self, took: Duration) {
         if took > self.slow_apply {
             self.metrics.slow_apply.inc();
-            tracing::warn!(?took, expected = ?self.slow_apply, "apply request took too long");
+            tracing::warn!(?took, "expected-duration" = ?self.slow_apply, "apply request took too long");
         }
     }
 
