@@ -13,7 +13,7 @@ use crate::ready::{ApplyToken, FetchToken, PersistToken};
 use crate::status::Status;
 use crate::storage::Storage;
 use crate::trace::Tracer;
-use crate::types::{HardState, NO_NODE, NodeId, Payload, ReadId, Role, SoftState};
+use crate::types::{HardState, NO_NODE, NodeId, Payload, ReadId, Role, SnapshotMeta, SoftState};
 
 /// One member of a raft group. See the [crate's manual](crate) for what its owner owes it.
 pub struct Node<S> {
@@ -324,6 +324,12 @@ impl<S: Storage> Node<S> {
     /// Term, vote and commit index as they are now, handed out or not.
     pub fn hard_state(&self) -> HardState {
         self.core.hard_state()
+    }
+
+    /// The snapshot that was taken in place of the log, until it is recorded and installed. One that was stepped and is not this one was
+    /// turned away.
+    pub fn pending_snapshot(&self) -> Option<&SnapshotMeta> {
+        self.core.log.unstable.snapshot.as_ref()
     }
 
     /// Something that cannot be refused.

@@ -82,11 +82,30 @@ struct State {
     /// A transfer that was cut off, to be resumed.
     unfinished: Option<Incoming>,
     /// A snapshot that is complete and not installed yet.
-    complete: Option<(SnapshotMeta, Store)>,
+    complete: Option<Complete>,
     /// The member's store is about to take over a snapshot: it may still write where it was.
     installing: bool,
     /// The other half holds what nobody needs.
     litter: bool,
+}
+
+/// A snapshot that is complete and durable.
+#[derive(Debug)]
+struct Complete {
+    meta: SnapshotMeta,
+    store: Store,
+    raft: Raft,
+}
+
+/// What raft makes of a snapshot that is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Raft {
+    /// It has not heard of it, and need not: whoever was to tell it may have been cut off.
+    Unaware,
+    /// It has been told, and may have recorded it: it has to be there.
+    Told,
+    /// It did not take it: an older leader's, or one that came too late.
+    TurnedAway,
 }
 
 /// A snapshot on its way in.
@@ -196,11 +215,16 @@ impl Staging {
         if let Some(begun) = state.unfinished.take() {
             return Ok(Incoming { meta: meta.clone(), ..begun });
         }
-        if state.turn.strong_count() > 0 || state.complete.is_some() || state.installing {
+        let is_wanted = state.complete.as_ref().is_some_and(|complete| complete.raft == Raft::Told);
+        if state.turn.strong_count() > 0 || is_wanted || state.installing {
             return Err(StageError::Busy);
         }
+        // Nobody is going to install it: whoever sends now takes its place.
+        state.complete = None;
         let folder = self.dir.join(state.current.other().folder());
         let place = Place { disk: Arc::clone(&self.disk), folder, options: self.options.clone() };
+        // Should nothing become of it.
+        state.litter = true;
         let import = Some(place.begin()?);
         let turn = Arc::new(());
         state.turn = Arc::downgrade(&turn);
@@ -225,19 +249,42 @@ impl Staging {
         if (found.index, found.term) != (meta.index, meta.term) {
             return Err(StageError::Mismatch { announced: meta.index, found: found.index });
         }
-        lock(&self.state).complete = Some((meta, store));
+        lock(&self.state).complete = Some(Complete { meta, store, raft: Raft::Unaware });
         Ok(())
     }
 
-    /// Gives room back: forgets a complete snapshot that raft turned away (one at or below `applied`, where the member is
+    /// Raft is about to be told of the complete snapshot `meta`: it is kept from here on, until it is installed or [turned
+    /// away](Self::turn_away). False when it is not here any more; then raft must not hear of it.
+    #[must_use]
+    pub fn offer(&self, meta: &SnapshotMeta) -> bool {
+        self.mark(meta, Raft::Told)
+    }
+
+    /// Raft was told of the snapshot `meta` and did not take it: it makes room.
+    pub fn turn_away(&self, meta: &SnapshotMeta) {
+        self.mark(meta, Raft::TurnedAway);
+    }
+
+    fn mark(&self, meta: &SnapshotMeta, raft: Raft) -> bool {
+        let mut state = lock(&self.state);
+        let found = state.complete.as_mut().filter(|complete| complete.meta == *meta);
+        found.map(|complete| complete.raft = raft).is_some()
+    }
+
+    /// Gives room back: forgets a complete snapshot that raft turned away (also one at or below `applied`, where the member is
     /// by itself), and empties the half that an installed one took over from. Readers of old views keep their files.
     pub fn tidy(&self, applied: u64) {
         let mut state = lock(&self.state);
-        if state.complete.as_ref().is_some_and(|(meta, _)| meta.index <= applied) {
+        let is_useless =
+            |complete: &Complete| complete.raft == Raft::TurnedAway || complete.meta.index <= applied;
+        if state.complete.as_ref().is_some_and(is_useless) {
             state.complete = None;
             state.litter = true;
         }
-        let used = state.turn.strong_count() > 0 || state.unfinished.is_some() || state.complete.is_some();
+        let used = state.turn.strong_count() > 0
+            || state.unfinished.is_some()
+            || state.complete.is_some()
+            || state.installing;
         if state.litter && !used {
             state.litter = false;
             datadir::empty_folder(&*self.disk, &self.dir.join(state.current.other().folder()));
@@ -251,7 +298,9 @@ impl Staging {
     /// `None` if it is not here; the disk.
     pub fn install(&self, meta: &SnapshotMeta) -> Result<Option<Store>, DataDirError> {
         let mut state = lock(&self.state);
-        let Some((_, store)) = state.complete.take_if(|(found, _)| found == meta) else { return Ok(None) };
+        let Some(Complete { store, .. }) = state.complete.take_if(|found| found.meta == *meta) else {
+            return Ok(None);
+        };
         let half = state.current.other();
         datadir::set_current(&*self.disk, &self.dir, half)?;
         (state.current, state.installing) = (half, true);
@@ -436,6 +485,7 @@ mod tests {
         drop(DataDir::open(&*disk, Path::new(DIR)).unwrap());
         let first = staging(&disk, Half::First);
         take_in(&first, 20);
+        assert!(first.offer(&meta(20)));
         assert!(matches!(first.begin(&meta(30)), Err(StageError::Busy)), "one waits to be installed");
         assert!(first.install(&meta(19)).unwrap().is_none());
         assert_eq!(first.install(&meta(20)).unwrap().unwrap().applied().index, 20);
@@ -455,6 +505,50 @@ mod tests {
         assert!(matches!(again.roll_forward(&meta(31)), Err(RollForwardError::Other { found: 30, .. })));
         assert_eq!(again.roll_forward(&meta(30)).unwrap().applied().index, 30);
         assert_eq!(dir.current(&*disk).unwrap(), Half::First);
+    }
+
+    /// Its sender was cut off before raft was told, or is an older leader: the member needs the next one all the same.
+    #[test]
+    fn a_snapshot_that_raft_does_not_take_makes_room() {
+        let staging = staging(&SimDisk::new(7), Half::First);
+        take_in(&staging, 20);
+        take_in(&staging, 30);
+        assert!(!staging.offer(&meta(20)), "too late: raft must not take what is not here");
+        assert!(staging.offer(&meta(30)));
+        assert!(matches!(staging.begin(&meta(40)), Err(StageError::Busy)), "raft may have recorded it");
+        staging.turn_away(&meta(20));
+        staging.tidy(10);
+        assert!(matches!(staging.begin(&meta(40)), Err(StageError::Busy)), "it was another one");
+        staging.turn_away(&meta(30));
+        take_in(&staging, 40);
+        assert!(staging.offer(&meta(40)));
+        assert_eq!(staging.install(&meta(40)).unwrap().unwrap().applied().index, 40);
+    }
+
+    #[test]
+    fn what_a_refused_transfer_brought_is_cleared_away_and_a_store_in_use_is_not() {
+        let disk = SimDisk::new(8);
+        drop(DataDir::open(&*disk, Path::new(DIR)).unwrap());
+        let staging = staging(&disk, Half::First);
+        let [first, second] = [Half::First, Half::Second].map(|half| Path::new(DIR).join(half.folder()));
+        let mut incoming = staging.begin(&meta(30)).unwrap();
+        incoming.chunk(&chunks(30)[0]).unwrap();
+        staging.tidy(10);
+        assert_ne!(disk.list(&second).unwrap(), [""; 0], "it is under way");
+        drop(incoming);
+        staging.tidy(10);
+        assert_eq!(disk.list(&second).unwrap(), [""; 0]);
+        // The old store may still write until it has been taken over.
+        disk.create_dir_all(&first).unwrap();
+        drop(disk.create(&first.join("in use")).unwrap());
+        take_in(&staging, 20);
+        let store = staging.install(&meta(20)).unwrap();
+        staging.tidy(20);
+        assert_eq!(disk.list(&first).unwrap(), ["in use"]);
+        staging.taken_over();
+        staging.tidy(20);
+        assert_eq!(disk.list(&first).unwrap(), [""; 0]);
+        drop(store);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use ketch_raft::{
-    Apply, ApplyToken, ChangeError, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message, Node,
-    NodeId, Progress, ProgressState, ReadId, Ready, Refusal, Role, SnapshotMeta, Status, Storage,
+    Apply, ApplyToken, Body, ChangeError, ConfChange, ConfState, Entry, Fault, FetchToken, Index, Message,
+    Node, NodeId, Progress, ProgressState, ReadId, Ready, Refusal, Role, SnapshotMeta, Status, Storage,
     StorageError, Term,
 };
 use ketch_wal::Position;
@@ -137,6 +137,8 @@ pub struct Outputs {
     pub pin: bool,
     /// No peer needs the pinned view any more.
     pub unpin: bool,
+    /// Received snapshots that raft did not take: of an older term, or of what is here by now. Nobody is going to install them.
+    pub turned_away: Vec<SnapshotMeta>,
 }
 
 /// Why a proposal was not taken.
@@ -339,8 +341,12 @@ impl ConsensusCore {
             Input::Propose { id, command } => self.propose(id, command, out),
             Input::Read { ticket } => self.reads.take(ticket),
             Input::Message(message) => {
+                let snapshot =
+                    if let Body::Snapshot { meta } = &message.body { Some(meta.clone()) } else { None };
                 // A refused message (of an unknown peer, of an older life) is the network's weather.
                 let _refused = self.node.step(*message);
+                let pending = self.node.pending_snapshot();
+                out.turned_away.extend(snapshot.filter(|meta| pending != Some(meta)));
             }
             Input::Persisted(batch) => self.persisted(batch)?,
             Input::Applied(applied) => self.applied(applied)?,

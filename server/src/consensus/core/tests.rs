@@ -1,4 +1,4 @@
-//! What the core says of reads that a change of leader overtakes.
+//! What the core says of reads that a change of leader overtakes, and of snapshots that raft does not take.
 
 use ketch_raft::{Body, Config};
 
@@ -37,4 +37,23 @@ fn a_read_that_a_change_of_leader_overtakes_is_counted_and_asked_again() {
     }
     assert_eq!(asked, [3]);
     assert_eq!(after(led(2, 4)).0, 1, "and the next one");
+}
+
+#[test]
+fn a_snapshot_that_raft_does_not_take_is_named() {
+    let mut core = follower();
+    let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    let mut after = |by, term, index| {
+        let meta = SnapshotMeta { index, term: 2, conf_state: conf_state.clone() };
+        let body = Body::Snapshot { meta };
+        let message = Input::Message(Box::new(Message { from: by, to: 1, term, body }));
+        let mut out = Outputs::default();
+        core.handle(&mut vec![led(3, 5), message], &mut out).unwrap();
+        let taken = out.persist.iter().filter_map(|job| job.snapshot.as_ref().map(|meta| meta.index));
+        (taken.collect::<Vec<_>>(), out.turned_away.iter().map(|meta| meta.index).collect::<Vec<_>>())
+    };
+    assert_eq!(after(2, 4, 20), (vec![], vec![20]), "of an older leader");
+    assert_eq!(after(3, 5, 30), (vec![30], vec![]));
+    assert_eq!(after(3, 5, 30), (vec![], vec![]), "told twice, it is still wanted");
+    assert_eq!(after(3, 5, 25), (vec![], vec![25]), "less than what is here");
 }

@@ -390,6 +390,7 @@ impl Driver {
         let Some(mut consensus) = try_lock(&self.consensus) else { return false };
         let Consensus { core, outputs } = &mut *consensus;
         let mut inputs = self.inbox.take();
+        inputs.retain(|input| self.is_staged(input));
         let more_to_come = self.gather.take_due(&mut inputs);
         core.expect_proposals(more_to_come);
         let verdict = core.handle(&mut inputs, outputs);
@@ -418,12 +419,7 @@ impl Driver {
         }
         self.metrics.read_indexes_failed.add(std::mem::take(&mut outputs.reads_failed));
         self.send(std::mem::take(&mut outputs.send));
-        if std::mem::take(&mut outputs.unpin) {
-            *lock(&self.pinned) = None;
-        }
-        if std::mem::take(&mut outputs.pin) {
-            self.pin_wanted.store(true, Ordering::SeqCst);
-        }
+        self.route_snapshots(outputs);
         for (id, refused) in outputs.refused.drain(..) {
             self.proposals.complete(id, Err(refused));
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use ketch_raft::{Body, Message, NodeId, Status};
 
 use super::queue::try_lock;
-use super::{Driver, Input, Stopped};
+use super::{Driver, Input, Outputs, Stopped};
 use crate::apply::cluster::Cluster;
 use crate::staging::{Pinned, Staging};
 use crate::sync::lock;
@@ -43,6 +43,28 @@ impl Driver {
         self.inbox.extend(messages.into_iter().map(input));
         self.run_consensus();
         self.wake_if_busy();
+    }
+
+    /// False for the message of a snapshot that another one has taken the place of: raft must not take what is not there.
+    pub(super) fn is_staged(&self, input: &Input) -> bool {
+        match input {
+            Input::Message(message) => match &message.body {
+                Body::Snapshot { meta } => self.staging.offer(meta),
+                _ => true,
+            },
+            _ => true,
+        }
+    }
+
+    /// What raft says of snapshots, received ones and the pinned one.
+    pub(super) fn route_snapshots(&self, outputs: &mut Outputs) {
+        outputs.turned_away.drain(..).for_each(|meta| self.staging.turn_away(&meta));
+        if std::mem::take(&mut outputs.unpin) {
+            *lock(&self.pinned) = None;
+        }
+        if std::mem::take(&mut outputs.pin) {
+            self.pin_wanted.store(true, Ordering::SeqCst);
+        }
     }
 
     /// What an operator sees of raft; on the leader with the progress of every member.

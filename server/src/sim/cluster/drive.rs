@@ -49,6 +49,7 @@ impl World {
         let fetches: Vec<FetchJob> = out.fetch.drain(..).collect();
         let refused: Vec<_> = out.refused.drain(..).collect();
         let (purge, pin) = (out.purge.take(), std::mem::take(&mut out.pin));
+        out.turned_away.drain(..).for_each(|meta| live.staging.turn_away(&meta));
         if std::mem::take(&mut out.unpin) {
             live.pinned = None;
         }

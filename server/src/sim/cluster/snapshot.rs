@@ -150,6 +150,9 @@ impl World {
             return self.not_staged(transfer, &error);
         }
         self.stats.snapshots_staged += 1;
+        if let Body::Snapshot { meta } = &transfer.message.body {
+            assert!(live.staging.offer(meta), "what was staged is there");
+        }
         self.report_snapshot(&transfer, true);
         let index = transfer.pinned.meta.index;
         // What it holds is what the sender had there.
