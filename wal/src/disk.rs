@@ -175,4 +175,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// True while another handle of the file is open in this process, or `Bytes` that [`Access::Map`] gave out are alive, through whatever
     /// handle, also one that was closed since: then the file must not be used for something else.
     fn in_use(&self) -> bool;
+
+    /// True while the file has a name, whichever: one that the log removed may have another by a hard link, somebody's copy, and is not to
+    /// be changed then. A file system that does not know says false.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 }

@@ -202,4 +202,8 @@ impl DiskFile for RealFile {
         *self.map.lock().unwrap_or_else(PoisonError::into_inner) = None;
         !self.user.is_alone()
     }
+
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
+    }
 }

@@ -11,6 +11,9 @@ use crate::disk::{Disk, DiskFile};
 /// What one slice gives back.
 const SLICE_BYTES: u64 = 2 << 20;
 
+/// So many files wait at most: where nobody calls [`Leaving::step`], or not often enough, their room must not be held for ever.
+const FILES_MAX: usize = 8;
+
 /// Files on their way out. Those that are left when this is dropped go at once.
 ///
 /// A log has its own; this is for files beside one.
@@ -48,24 +51,41 @@ impl Leaving {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a file that has no name any more: what it holds is of no more use to anybody but those who read from it just now.
+    /// Takes in a file that has no name any more: what it holds is of no more use to anybody but those who read from it just now. Of more
+    /// than eight the one that has waited longest goes at once.
     pub fn add(&self, file: Arc<dyn DiskFile>) {
-        self.files().push(File { file, bytes: None });
+        let mut files = self.files();
+        let too_many = (files.len() >= FILES_MAX).then(|| files.remove(0));
+        files.push(File { file, bytes: None });
+        drop(files);
+        drop(too_many);
+    }
+
+    /// True when no file waits.
+    pub fn is_empty(&self) -> bool {
+        self.files().is_empty()
+    }
+
+    /// Lets all of them go at once: room is wanted now.
+    pub fn let_go(&self) {
+        let files = std::mem::take(&mut *self.files());
+        drop(files);
     }
 
     /// Shortens one file by a slice, and waits for the disk; true when there is more to do. One that is [in use](DiskFile::in_use) keeps its
-    /// content until it is not. `dir` is the folder that the files were in. What fails is not told: such a file goes with its last handle.
+    /// content until it is not, and one that has another name by a hard link for good. `dir` is the folder that the files were in. What fails is not told: such a file goes with its last handle.
     pub fn step(&self, disk: &dyn Disk, dir: &Path) -> bool {
         let next = {
             let mut files = self.files();
-            files.iter().position(|leaving| !leaving.file.in_use()).map(|at| files.swap_remove(at))
+            files.iter().position(|leaving| !leaving.file.in_use()).map(|at| files.remove(at))
         };
         let Some(mut file) = next else { return false };
         // Whatever fails: the file has no name and goes with its last handle.
         let gone = file.shorten(disk, dir).unwrap_or(true);
         let mut files = self.files();
         if !gone {
-            files.push(file);
+            // It is still the one that has waited longest.
+            files.insert(0, file);
         }
         !files.is_empty()
     }
@@ -79,6 +99,10 @@ impl File {
             None => {
                 // After a crash the name may be there again; then it must be that of the whole file.
                 disk.sync_dir(dir)?;
+                if self.file.has_name()? {
+                    // A hard link: the content is somebody's copy.
+                    return Ok(true);
+                }
                 self.file.len()?
             }
         };

@@ -22,6 +22,9 @@ use crate::stats::{Counters, count};
 /// So much of a new log's first segment is filled at a time.
 const FIRST_SLICE_BYTES: usize = 1 << 20;
 
+/// With less room than this, or than two segments take, files that go are not held back.
+const SHORT_BYTES: u64 = 256 << 20;
+
 /// What all files of a log have in common.
 #[derive(Debug)]
 pub(crate) struct Maker {
@@ -169,8 +172,16 @@ impl Maker {
         }
     }
 
-    /// One slice of what files without a name still take up; true when there is more to do.
+    /// One slice of what files without a name still take up; true when there is more to do. All of it where the disk is about to be full.
     pub(crate) fn give_back(&self) -> bool {
+        if self.leaving.is_empty() {
+            return false;
+        }
+        let short = (2 * self.options.segment_bytes).min(SHORT_BYTES);
+        if self.disk.space(&self.dir).is_ok_and(|space| space.free_bytes < short) {
+            self.leaving.let_go();
+            return false;
+        }
         self.leaving.step(&*self.disk, &self.dir)
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ketch_wal::sim::{Fault, Op};
-use ketch_wal::{Error, Options, Pool, Position, Progress, SimDisk, Wal};
+use ketch_wal::{Disk, Error, Leaving, Options, Pool, Position, Progress, RealDisk, SimDisk, Wal};
 
 use crate::basics::{DIR, drain, open, put};
 
@@ -105,6 +105,61 @@ fn a_reader_in_another_process_finds_it_purged_and_not_damaged() {
     }
     assert!(matches!(reader.read(first), Err(Error::Purged { .. })));
     assert!(matches!(late.last(), Some(Err(Error::Purged { .. }))));
+}
+
+/// Nobody has to call `step`: the room of what was purged comes back all the same.
+#[test]
+fn files_that_nobody_shortens_go_by_themselves() {
+    let (disk, dir) = (SimDisk::new(1), Path::new("/files"));
+    disk.create_dir_all(dir).unwrap();
+    let leaving = Leaving::default();
+    let mut added = Vec::new();
+    for number in 0..100 {
+        let path = dir.join(number.to_string());
+        let file = disk.create(&path).unwrap();
+        disk.remove(&path).unwrap();
+        added.push(Arc::downgrade(&file));
+        leaving.add(file);
+    }
+    let kept: Vec<usize> = (0..100).filter(|at| added[*at].strong_count() > 0).collect();
+    assert_eq!(kept, (92..100).collect::<Vec<_>>());
+    leaving.let_go();
+    assert!(added.iter().all(|file| file.strong_count() == 0));
+}
+
+/// Sealed segments and checkpoints do not change, so hard links are copies of them.
+#[test]
+fn what_has_another_name_keeps_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, copy] = ["log", "copy"].map(|name| folder.path().join(name));
+    for linked in [true, false] {
+        let file = RealDisk.create(&path).unwrap();
+        file.write_at(0, &[7; 5000]).unwrap();
+        if linked {
+            std::fs::hard_link(&path, &copy).unwrap();
+        }
+        RealDisk.remove(&path).unwrap();
+        let leaving = Leaving::default();
+        leaving.add(Arc::clone(&file));
+        while leaving.step(&RealDisk, folder.path()) {}
+        assert_eq!(file.len().unwrap(), if linked { 5000 } else { 0 });
+    }
+    assert_eq!(std::fs::read(&copy).unwrap(), [7; 5000]);
+}
+
+#[test]
+fn where_room_is_short_it_is_given_back_at_once() {
+    let disk = SimDisk::new(1);
+    let (wal, _, last) = filled(&disk);
+    let ops = watched(&disk);
+    purge(&wal, last);
+    let used = (1 << 40) - disk.space(Path::new(DIR)).unwrap().free_bytes;
+    // The room of the file that goes counts, too.
+    disk.set_capacity(Some(used + SEGMENT_BYTES - 1));
+    drain(&wal);
+    disk.set_capacity(None);
+    drain(&wal);
+    assert_eq!(shortened(&ops), 0, "it went with its handle");
 }
 
 #[test]
