@@ -1,6 +1,6 @@
 //! The duties that nobody waits for: write-back and checkpoints of the store, spare segments of the raft log,
 //! and its purge. One thread does them in slices, so none stands in the way of a request for long, and sleeps for a moment between two
-//! ([`stint`](crate::stint)).
+//! ([`stint`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
