@@ -15,6 +15,7 @@ use crate::format::{
 use crate::position::{Position, SegmentId};
 use crate::record::{Batch, Record};
 use crate::segment::{Segment, SegmentInfo};
+use crate::write_behind::WriteBehind;
 
 /// A segment under construction: batches are written as they come, nothing is synced before
 /// [`finish`](SegmentBuilder::finish). It can be left and taken up again at any time; dropped, its file is removed.
@@ -24,8 +25,7 @@ pub struct SegmentBuilder {
     segment: Option<Arc<Segment>>,
     out: Vec<u8>,
     next: u64,
-    /// Write-back is over of what lies before the first of these, and has begun of what lies before the second.
-    written_back: (u64, u64),
+    write_behind: WriteBehind,
     sequence: u64,
 }
 
@@ -49,7 +49,8 @@ impl SegmentBuilder {
         let segment =
             core.maker.build(generation.saturating_add(1)).map_err(|e| Error::io("begin a segment", e))?;
         let (next, out) = (HEADER_BYTES, Vec::new());
-        Ok(SegmentBuilder { core, segment: Some(segment), out, next, written_back: (0, 0), sequence: 1 })
+        let write_behind = WriteBehind::default();
+        Ok(SegmentBuilder { core, segment: Some(segment), out, next, write_behind, sequence: 1 })
     }
 
     /// The segment's number.
@@ -123,12 +124,9 @@ impl SegmentBuilder {
         let footer = self.encode(&segment, batch, next);
         segment.file.write_at(start, &self.out).map_err(|e| Error::io("write a built segment", e))?;
         segment.set_end(self.next);
-        let (over, begun) = self.written_back;
-        if self.next - begun >= WRITE_BACK_BYTES && !self.core.options().unsafe_no_sync {
-            let waited = segment.file.await_write_back(over, begun - over);
-            let outcome = waited.and_then(|()| segment.file.write_back(begun, self.next - begun));
+        if !self.core.options().unsafe_no_sync {
+            let outcome = self.write_behind.wrote(&*segment.file, self.next, WRITE_BACK_BYTES);
             outcome.map_err(|e| Error::io("write back a built segment", e))?;
-            self.written_back = (begun, self.next);
         }
         Ok(if next == NEXT_BUILT { footer } else { 0 })
     }

@@ -95,6 +95,7 @@ mod view;
 mod wal;
 mod walk;
 mod worker;
+mod write_behind;
 mod writer;
 
 pub use builder::{BuiltSegment, SegmentBuilder};
@@ -120,3 +121,4 @@ pub use sys::name_bus_errors;
 pub use view::{Borrowed, SegmentView};
 pub use wal::{Appended, Progress, Wal};
 pub use worker::Worker;
+pub use write_behind::WriteBehind;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ketch_wal::{DiskFile, Leaving, Position, SegmentId};
+use ketch_wal::{DiskFile, Leaving, Position, SegmentId, WriteBehind};
 
 use super::format::{self, Header};
 use crate::compaction::Scan;
@@ -48,8 +48,7 @@ struct Making {
     chunks: u64,
     /// The key to go on from.
     next: Option<Vec<u8>>,
-    /// Write-back is over of what lies before the first of these, and has begun of what lies before the second.
-    written_back: (u64, u64),
+    write_behind: WriteBehind,
     synced: bool,
 }
 
@@ -147,7 +146,7 @@ impl Checkpoints {
             offset: 0,
             chunks: 0,
             next: Some(Vec::new()),
-            written_back: (0, 0),
+            write_behind: WriteBehind::default(),
             synced: false,
         };
         making.write_head()?;
@@ -245,11 +244,8 @@ impl Making {
         self.write_chunk(&content)?;
         // Written back as it grows, so that the sync at the end is short; and no faster than the disk takes it, so that no other file's
         // sync stands behind much of it.
-        let (over, begun) = self.written_back;
-        let waited = self.file.await_write_back(over, begun - over);
-        let outcome = waited.and_then(|()| self.file.write_back(begun, self.offset - begun));
+        let outcome = self.write_behind.wrote(&*self.file, self.offset, 0);
         outcome.map_err(Fault::io("write back", &self.temporary))?;
-        self.written_back = (begun, self.offset);
         if self.next.is_none() {
             self.write_chunk(&[format::END])?;
         }
