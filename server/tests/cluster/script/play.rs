@@ -201,8 +201,11 @@ impl Play {
         }
     }
 
+    /// A word with ids and addresses in place of names, and a file beside the members' data, the same one for both programs: a command that
+    /// saves one puts it in the place of whatever has its name, so never that of a device.
     fn filled(&self, word: &str) -> String {
-        let mut word = word.to_owned();
+        let saved = self.cluster.members[0].data.with_file_name("saved");
+        let mut word = word.replace("{saved}", &saved.to_string_lossy());
         for (name, id) in &self.ids {
             word = word.replace(&format!("{{id:{name}}}"), &format!("{id:x}"));
         }
