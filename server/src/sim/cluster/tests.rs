@@ -21,12 +21,16 @@ fn one_seed_twice_gives_identical_bytes() {
 
 /// Runs `seeds` of all scenarios in turn; the deaths of leaders have a test of their own.
 fn campaign(seeds: std::ops::Range<u64>) -> Stats {
-    let mut total = Stats::default();
     let scenarios: Vec<&str> =
         SCENARIOS.iter().map(|(name, _)| *name).filter(|name| *name != "failover").collect();
-    for seed in seeds {
-        let scenario = scenarios[seed as usize % scenarios.len()];
-        total.add(&run(&short(scenario, seed)).unwrap_or_else(|failure| panic!("{failure}")).stats);
+    total_of(seeds.map(|seed| short(scenarios[seed as usize % scenarios.len()], seed)))
+}
+
+/// What all of these runs have done together; none may fail.
+fn total_of(runs: impl Iterator<Item = Options>) -> Stats {
+    let mut total = Stats::default();
+    for options in runs {
+        total.add(&run(&options).unwrap_or_else(|failure| panic!("{failure}")).stats);
     }
     total
 }
@@ -56,22 +60,14 @@ fn clusters_keep_their_promises_again() {
 /// What one member began to send is of use when another one goes on.
 #[test]
 fn snapshots_go_on_from_another_member() {
-    let mut total = Stats::default();
-    for seed in 0..40 {
-        let options = Options::of("relay", seed).unwrap();
-        total.add(&run(&options).unwrap_or_else(|failure| panic!("{failure}")).stats);
-    }
+    let total = total_of((0..40).map(|seed| Options::of("relay", seed).unwrap()));
     assert!(total.snapshots_gone_on > 5 && total.snapshots_installed > 20, "{total}");
 }
 
 /// Of leaders who die while the others are well, at least 95 in 100 are followed within two election timeouts.
 #[test]
 fn a_dead_leader_is_followed_within_two_election_timeouts() {
-    let mut total = Stats::default();
-    for seed in 0..60 {
-        let options = Options::of("failover", seed).unwrap();
-        total.add(&run(&options).unwrap_or_else(|failure| panic!("{failure}")).stats);
-    }
+    let total = total_of((0..60).map(|seed| Options::of("failover", seed).unwrap()));
     let Stats { leaders_lost, followed_within_two_timeouts, .. } = total;
     assert!(leaders_lost > 200, "{total}");
     assert!(followed_within_two_timeouts * 100 >= leaders_lost * 95, "{total}");
