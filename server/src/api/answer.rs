@@ -108,7 +108,7 @@ pub enum OpAnswer {
 
 impl Answer for RangeAnswer {
     fn facts(&self) -> Facts {
-        Facts { count: self.count, ..Facts::default() }
+        Facts { count: self.count, pairs: self.kvs.len(), ..Facts::default() }
     }
 
     fn into_outgoing(self) -> Outgoing {
@@ -138,7 +138,7 @@ impl Answer for RangeChunk {
 }
 
 /// An answer that is encoded whole.
-trait Encode {
+pub(super) trait Encode {
     /// How many bytes [`encode`](Self::encode) writes.
     fn encoded_len(&self) -> usize;
     /// Writes the message.

@@ -202,7 +202,7 @@ impl Express {
     /// All calls of one read have begun: whether its ranges took so long that each is to be told of, by [`tell`](Self::tell).
     pub fn is_slow(&mut self) -> bool {
         let has_some = RANGES.with_borrow(|ranges| !ranges.is_empty());
-        has_some && slow::is_slow(&self.api, self.counts.now().elapsed())
+        has_some && slow::is_slow_read(&self.api, self.counts.now().elapsed())
     }
 
     /// Tells of the range on `stream`, if there was one, which took long.
@@ -211,7 +211,9 @@ impl Express {
             |ranges: &Vec<(u32, Facts)>| ranges.iter().find(|(of, _)| *of == stream).map(|(_, facts)| *facts);
         if let Some(facts) = RANGES.with_borrow(found) {
             let took = self.counts.now().elapsed();
-            self.report(RANGE, &body.slice(HEAD_BYTES..), took, Some(facts));
+            let message = body.slice(HEAD_BYTES..);
+            slow::apply::report_range(&self.api, &message, took, facts);
+            self.report(RANGE, &message, took, Some(facts));
         }
     }
 

@@ -11,6 +11,7 @@ use ketch_proto::rpc_error::RpcError;
 use super::answer::{DeleteAnswer, PutAnswer, RangeAnswer, TxnAnswer};
 use super::context::Context;
 use super::error::ApiError;
+use super::slow::apply::{Read, Reading};
 use super::{Api, range, validate};
 use crate::apply::answer::{self as applied, Answer};
 use crate::apply::txn;
@@ -24,19 +25,25 @@ pub async fn range(api: Arc<Api>, context: Context, request: RangeRequest) -> Re
         return Err(RpcError::NotSupportedForLearner.into());
     }
     validate::range(&request)?;
-    let requests = &api.metrics.requests;
-    let timed = requests.time(Asked::Range);
-    if !request.serializable {
-        api.barrier.pass(context.deadline).await?;
-    }
-    let query = txn::query_of(&request);
-    let watch = Stopwatch::start();
-    let found = range::read(&api, api.shared.reader.view(), query).await;
-    requests.observe_ranges(found.is_ok(), watch.elapsed(), 1);
+    let timed = api.metrics.requests.time(Asked::Range);
+    let reading = Reading::start(&api, Read::Range(&request));
+    let found = read(&api, &context, &request).await.map_err(|error| context.name_timeout(error));
+    reading.end(found.as_ref());
     timed.end(found.is_ok());
     let mut answer = found?;
     answer.header = api.shared.header(answer.header.revision);
     Ok(answer)
+}
+
+async fn read(api: &Api, context: &Context, request: &RangeRequest) -> Result<RangeAnswer, ApiError> {
+    if !request.serializable {
+        api.barrier.pass(context.deadline).await?;
+    }
+    let query = txn::query_of(request);
+    let watch = Stopwatch::start();
+    let found = range::read(api, api.shared.reader.view(), query).await;
+    api.metrics.requests.observe_ranges(found.is_ok(), watch.elapsed(), 1);
+    found
 }
 
 /// `KV.Put`.
@@ -85,9 +92,17 @@ async fn read_only(api: &Api, context: &Context, request: &TxnRequest) -> Result
         api.barrier.pass(context.deadline).await?;
     }
     let timed = api.metrics.requests.time(Asked::ReadonlyTxn);
-    let answer = complete(api, txn::read_only(&api.shared.reader.view(), request)??).await?;
-    timed.end(true);
+    let reading = Reading::start(api, Read::Txn(request));
+    let found = read_branch(api, request).await;
+    reading.end(found.as_ref());
+    timed.end(found.is_ok());
+    let mut answer = found?;
+    answer.header = api.shared.header(answer.header.revision);
     Ok(answer)
+}
+
+async fn read_branch(api: &Api, request: &TxnRequest) -> Result<TxnAnswer, ApiError> {
+    range::complete(api, txn::read_only(&api.shared.reader.view(), request)??).await
 }
 
 async fn complete(api: &Api, applied: applied::TxnAnswer) -> Result<TxnAnswer, ApiError> {

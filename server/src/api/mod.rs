@@ -41,6 +41,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// A call of one request and one answer that takes longer is logged (`--warning-unary-request-duration`).
     pub warn_after: Duration,
+    /// A read that takes longer is logged as well, as one of those of `slow::apply` (`--warning-apply-duration`).
+    pub warn_apply_after: Duration,
     /// Learners that the cluster may have (`--max-learners`).
     pub learners_max: usize,
     /// Whether changes of members that endanger the quorum are refused (`--strict-reconfig-check`).

@@ -1,6 +1,7 @@
 //! Calls of one request and one answer that took long (`--warning-unary-request-duration`): a line in the log for each, in etcd's words.
 //! Nothing is made of a request that did not.
 
+pub mod apply;
 mod text;
 
 use std::fmt;
@@ -38,6 +39,8 @@ impl fmt::Display for Remote {
 pub struct Facts {
     /// Keys that a range has, or that were deleted.
     pub count: i64,
+    /// Pairs that are in a range's answer.
+    pub pairs: usize,
     /// Whether a transaction's comparisons held.
     pub succeeded: bool,
     /// Bytes of the message.
@@ -58,6 +61,11 @@ pub(super) struct Call<'a> {
 /// Whether a call that took so long is worth a line. All are where everything is logged.
 pub(super) fn is_slow(api: &Api, took: Duration) -> bool {
     took > api.limits.warn_after || tracing::enabled!(Level::DEBUG)
+}
+
+/// Whether ranges that took so long together are worth a line of either kind.
+pub(super) fn is_slow_read(api: &Api, took: Duration) -> bool {
+    took > api.limits.warn_apply_after || is_slow(api, took)
 }
 
 /// Numbers and text of a line; -1 for what etcd does not look at.

@@ -7,7 +7,7 @@ use ketch_proto::etcdserverpb::AlarmMember;
 use crate::cluster::Member;
 
 /// The answer of one applied command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Answer {
     /// Of a put.
     Put(PutAnswer),
@@ -29,7 +29,7 @@ pub enum Answer {
 }
 
 /// What a put did.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PutAnswer {
     /// The revision it made.
     pub revision: i64,
@@ -38,7 +38,7 @@ pub struct PutAnswer {
 }
 
 /// What a delete did.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeleteAnswer {
     /// The revision it made, or the current one if there was nothing to delete.
     pub revision: i64,
@@ -51,7 +51,7 @@ pub struct DeleteAnswer {
 }
 
 /// What a transaction did.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TxnAnswer {
     /// The revision after it; 0 in a nested transaction, which has none of its own.
     pub revision: i64,
@@ -62,7 +62,7 @@ pub struct TxnAnswer {
 }
 
 /// The answer of one operation of a transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum OpAnswer {
     /// A range, still to be read from the root that it was given at its turn.
     Range(Box<PendingRange>),
@@ -98,7 +98,7 @@ impl TxnAnswer {
 }
 
 /// A range whose root is pinned but which is not read yet: the applier never waits for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PendingRange {
     /// The root at the operation's turn, earlier operations of the transaction included.
     pub view: View,

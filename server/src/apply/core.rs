@@ -16,6 +16,7 @@ use super::cluster::Cluster;
 use super::command::{self, RequestId};
 use super::downgrade::Downgrade;
 use super::hashes::CompactionHashes;
+use super::observe::Observer;
 use super::size::BUNCH_BYTES_MAX;
 use super::tally::Tally;
 use super::{kv, txn};
@@ -91,6 +92,7 @@ pub struct ApplyCore {
     bunch_bytes: u64,
     tally: Tally,
     hashes: Arc<CompactionHashes>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl ApplyCore {
@@ -113,7 +115,14 @@ impl ApplyCore {
             bunch_bytes: 0,
             tally,
             hashes: Arc::default(),
+            observer: None,
         })
+    }
+
+    /// Tells `observer` of each command from now on.
+    #[must_use]
+    pub fn observed_by(self, observer: Box<dyn Observer>) -> ApplyCore {
+        ApplyCore { observer: Some(observer), ..self }
     }
 
     /// The store, to read.
@@ -172,7 +181,11 @@ impl ApplyCore {
         answers: &mut Vec<Answered>,
         conf_changes: &mut Vec<ConfChange>,
     ) -> Result<(), ApplyFault> {
-        for entry in entries {
+        if let Some(observer) = &mut self.observer {
+            observer.begin();
+        }
+        let mut entries = entries.into_iter().peekable();
+        while let Some(entry) = entries.next() {
             if entry.index <= self.applied.index {
                 // Only after a restart: the store is ahead of what raft remembers as applied.
                 continue;
@@ -180,7 +193,7 @@ impl ApplyCore {
             if entry.index != self.applied.index + 1 {
                 return Err(ApplyFault::Gap { applied: self.applied.index, index: entry.index });
             }
-            self.apply_entry(&entry, answers, conf_changes)?;
+            self.apply_entry(&entry, entries.peek().is_none(), answers, conf_changes)?;
             self.applied = Applied { index: entry.index, term: entry.term };
             self.bunch_bytes += entry.wire_bytes();
             if self.bunch_bytes > BUNCH_BYTES_MAX {
@@ -197,6 +210,9 @@ impl ApplyCore {
     pub fn commit(&mut self) -> Result<Applied, ApplyFault> {
         self.bunch_bytes = 0;
         self.store.commit(self.applied)?;
+        if let Some(observer) = &mut self.observer {
+            observer.committed();
+        }
         Ok(self.applied)
     }
 
@@ -237,6 +253,7 @@ impl ApplyCore {
     fn apply_entry(
         &mut self,
         entry: &Entry,
+        is_last: bool,
         answers: &mut Vec<Answered>,
         conf_changes: &mut Vec<ConfChange>,
     ) -> Result<(), ApplyFault> {
@@ -252,6 +269,9 @@ impl ApplyCore {
                     self.hashes.compacting(compaction.revision, view);
                 }
                 self.tally.add(&request, &outcome);
+                if let Some(observer) = &mut self.observer {
+                    observer.applied(command, &outcome, is_last);
+                }
                 self.bunch_bytes += outcome.as_ref().map_or(0, Answer::tombstone_bytes);
                 answers.extend(id.filter(|_| wanted).map(|id| Answered { id, outcome }));
                 Ok(())
@@ -324,15 +344,64 @@ mod tests {
     use super::*;
     use crate::caller::Caller;
 
+    fn put(counter: u64, put: PutRequest) -> Entry {
+        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
+        Entry::normal(1, counter, command::encode(RequestId::new(1, 1, counter), &Caller::default(), request))
+    }
+
+    /// Notes what it is told.
+    #[derive(Debug, Clone, Default)]
+    struct Notes(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl Notes {
+        fn add(&self, note: String) {
+            self.0.lock().unwrap().push(note);
+        }
+    }
+
+    impl Observer for Notes {
+        fn begin(&mut self) {
+            self.add("begin".into());
+        }
+
+        fn applied(&mut self, command: &Bytes, outcome: &Outcome, is_last: bool) {
+            let (id, _) = command::decode(command).unwrap();
+            let counter = id.unwrap().serial & 0xff;
+            self.add(format!("{counter} went well: {}, the last: {is_last}", outcome.is_ok()));
+        }
+
+        fn committed(&mut self) {
+            self.add("committed".into());
+        }
+    }
+
+    #[test]
+    fn each_command_of_a_batch_is_told_of() {
+        let store = Store::open(SimDisk::new(1), Path::new("/s"), ketch_mvcc::Options::default()).unwrap();
+        let notes = Notes::default();
+        let mut core = ApplyCore::new(1, store).unwrap().observed_by(Box::new(notes.clone()));
+        let fine = PutRequest { key: "k".into(), ..PutRequest::default() };
+        let refused = PutRequest { key: "none".into(), ignore_value: true, ..PutRequest::default() };
+        let batch = vec![put(1, fine.clone()), put(2, refused), put(3, fine)];
+        core.apply(batch, &mut Vec::new(), &mut Vec::new()).unwrap();
+        core.commit().unwrap();
+        let expected = [
+            "begin",
+            "1 went well: true, the last: false",
+            "2 went well: false, the last: false",
+            "3 went well: true, the last: true",
+            "committed",
+        ];
+        assert_eq!(*notes.0.lock().unwrap(), expected);
+    }
+
     #[test]
     fn a_pinned_view_is_announced_with_the_entry_it_ends_with() {
         let store = Store::open(SimDisk::new(1), Path::new("/s"), ketch_mvcc::Options::default()).unwrap();
         let mut core = ApplyCore::new(1, store).unwrap();
-        let put = PutRequest { key: "k".into(), ..PutRequest::default() };
-        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
-        let command = command::encode(RequestId::new(1, 1, 1), &Caller::default(), request);
+        let first = put(1, PutRequest { key: "k".into(), ..PutRequest::default() });
         // The second one changes nothing: the store knows of it, the view that readers take does not yet.
-        let entries = vec![Entry::normal(1, 1, command), Entry::normal(1, 2, Bytes::new())];
+        let entries = vec![first, Entry::normal(1, 2, Bytes::new())];
         for entry in entries {
             core.apply(vec![entry], &mut Vec::new(), &mut Vec::new()).unwrap();
             core.commit().unwrap();

@@ -12,6 +12,7 @@ pub mod core;
 pub mod downgrade;
 pub mod hashes;
 pub mod kv;
+pub mod observe;
 pub mod size;
 pub mod tally;
 pub mod txn;

@@ -95,7 +95,7 @@ pub struct Metrics {
     pub is_learner: Gauge,
     /// `etcd_server_leader_changes_seen_total`.
     pub leader_changes_seen: Counter,
-    /// `etcd_server_slow_apply_total`: batches of commands that took longer than the flag allows.
+    /// `etcd_server_slow_apply_total`: commands and reads that took longer than the flag allows.
     pub slow_apply: Counter,
     /// `etcd_server_heartbeat_send_failures_total`: heartbeats that left late.
     pub heartbeats_late: Counter,

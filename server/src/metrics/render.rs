@@ -145,7 +145,7 @@ fn proposals(page: &mut Page, metrics: &Metrics) {
         family.sample(&[("station", station)], length.get().unwrap_or(0));
     }
     page.gauge("etcd_server_quota_backend_bytes", "Space quota of the store in bytes", &metrics.quota_bytes);
-    let slow = "Batches of commands that took too long to apply";
+    let slow = "Commands and reads that took too long";
     page.counter("etcd_server_slow_apply_total", slow, &metrics.slow_apply);
 }
 

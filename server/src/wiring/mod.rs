@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::api::slow::apply::SlowCommands;
 use crate::api::streams::{self, OpenStreams};
 use crate::api::watch::Watches;
 use crate::api::{Api, Limits};
@@ -100,13 +101,11 @@ pub async fn start(config: &Config) -> Result<Running, String> {
         applier.store().reader(),
         Arc::clone(applier.hashes()),
     ));
+    let applier =
+        applier.observed_by(Box::new(SlowCommands::new(config.warning_apply_duration, Arc::clone(&metrics))));
     let driver = Driver::new(core, log, applier, staging, Arc::clone(&shared), Arc::clone(&metrics));
-    let driver = Arc::new(
-        driver
-            .warn_of_slow_batches(config.warning_apply_duration)
-            .heartbeat_every(config.heartbeat_interval)
-            .stall_after(config.election_ticks()),
-    );
+    let driver =
+        Arc::new(driver.heartbeat_every(config.heartbeat_interval).stall_after(config.election_ticks()));
     let stop_threads = Arc::new(AtomicBool::new(false));
     let threads = threads::start(&driver, &watches, config, &stop_threads)?;
 
@@ -124,6 +123,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
             request_bytes_max: config.max_request_bytes,
             request_timeout: config.request_timeout(),
             warn_after: config.warning_unary_request_duration,
+            warn_apply_after: config.warning_apply_duration,
             learners_max: config.max_learners,
             strict_reconfig: config.strict_reconfig_check,
             quota: Quota::of_flag(config.quota_backend_bytes),

@@ -98,6 +98,26 @@ fn an_unhealthy_cluster_takes_no_member_and_a_lone_member_knows_no_leader() {
 }
 
 #[test]
+fn a_read_that_waits_in_vain_is_in_the_log() {
+    at_both(FLAGS, "a_read_that_waits_in_vain_is_in_the_log", async |who, mut cluster| {
+        let via = cluster.leader().await;
+        [1, 2].into_iter().for_each(|step| cluster.members[(via + step) % 3].kill());
+        let channel = cluster.members[via].channel();
+        knows_no_leader(&channel).await;
+        let left = tokio::time::timeout(Duration::from_millis(300), read(channel, false)).await;
+        assert!(left.is_err(), "{who}: {left:?}");
+        let fields = "\"expected-duration\":\"100ms\",\"prefix\":\"read-only range \"";
+        let found = "\"response\":\"\",\"error\":\"context canceled\"}";
+        let line = format!("{fields},\"request\":\"key:\\\"x/e\\\"\",{found}");
+        eventually("a line", async || {
+            let log = cluster.members[via].log();
+            if log.contains(&line) { Ok(()) } else { Err(format!("{who}: no {line} in {log}")) }
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_put_at_a_leader_that_fails_says_so() {
     at_both(FLAGS, "a_put_at_a_leader_that_fails_says_so", async |who, mut cluster| {
         for round in 1.. {

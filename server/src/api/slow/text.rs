@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ketch_proto::etcdserverpb as pb;
+use ketch_proto::{etcdserverpb as pb, membershippb};
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request;
@@ -48,6 +48,89 @@ impl Fields {
     fn older(self) -> String {
         if self.out.is_empty() { self.out } else { self.out + " " }
     }
+}
+
+/// What is replicated.
+pub(super) fn command(command: &pb::InternalRaftRequest) -> String {
+    let mut fields = Fields::default();
+    if let Some(header) = &command.header {
+        fields.raw("ID", &header.id.to_string());
+        fields.bytes("username", header.username.as_bytes(), quoted);
+        if header.auth_revision != 0 {
+            fields.raw("auth_revision", &header.auth_revision.to_string());
+        }
+    }
+    let header = fields.out;
+    if let Some(request) = &command.put {
+        return format!("header:<{header}> put:<{}>", put(request));
+    }
+    if let Some(request) = &command.txn {
+        return format!("header:<{header}> txn:<{}>", txn(request));
+    }
+    let (name, message) = if let Some(request) = &command.delete_range {
+        ("delete_range", delete(request))
+    } else if let Some(request) = &command.compaction {
+        ("compaction", compaction(request))
+    } else if let Some(request) = &command.alarm {
+        ("alarm", alarm(request))
+    } else if let Some(request) = &command.cluster_member_attr_set {
+        ("cluster_member_attr_set", attributes(request))
+    } else if let Some(request) = &command.cluster_version_set {
+        ("cluster_version_set", version(request))
+    } else if let Some(request) = &command.downgrade_info_set {
+        ("downgrade_info_set", downgrade(request))
+    } else {
+        return format!("header:{{{header}}}");
+    };
+    format!("header:{{{header}}} {name}:{{{message}}}")
+}
+
+fn compaction(request: &pb::CompactionRequest) -> String {
+    let mut fields = Fields::default();
+    fields.number("revision", request.revision);
+    fields.flag("physical", request.physical);
+    fields.out
+}
+
+fn alarm(request: &pb::AlarmRequest) -> String {
+    let mut fields = Fields::default();
+    let action = pb::alarm_request::AlarmAction::try_from(request.action).ok();
+    fields.word("action", request.action, action.map(|action| action.as_str_name()));
+    if request.member_id != 0 {
+        fields.raw("memberID", &request.member_id.to_string());
+    }
+    let kind = pb::AlarmType::try_from(request.alarm).ok();
+    fields.word("alarm", request.alarm, kind.map(|kind| kind.as_str_name()));
+    fields.out
+}
+
+fn attributes(request: &membershippb::ClusterMemberAttrSetRequest) -> String {
+    let mut fields = Fields::default();
+    if request.member_id != 0 {
+        fields.raw("member_ID", &request.member_id.to_string());
+    }
+    if let Some(attributes) = &request.member_attributes {
+        let mut inner = Fields::default();
+        inner.bytes("name", attributes.name.as_bytes(), quoted);
+        for url in &attributes.client_urls {
+            inner.raw("client_urls", &quoted(url.as_bytes()));
+        }
+        fields.raw("member_attributes", &format!("{{{}}}", inner.out));
+    }
+    fields.out
+}
+
+fn version(request: &membershippb::ClusterVersionSetRequest) -> String {
+    let mut fields = Fields::default();
+    fields.bytes("ver", request.ver.as_bytes(), quoted);
+    fields.out
+}
+
+fn downgrade(request: &membershippb::DowngradeInfoSetRequest) -> String {
+    let mut fields = Fields::default();
+    fields.flag("enabled", request.enabled);
+    fields.bytes("ver", request.ver.as_bytes(), quoted);
+    fields.out
 }
 
 /// A `RangeRequest`.

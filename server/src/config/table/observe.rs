@@ -63,11 +63,11 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::Differs("commands are measured by the batch, not one by one"),
+        Status::Works,
         "warning-apply-duration",
         Kind::Duration,
         "100ms",
-        "warn of a command that took longer to apply",
+        "warn of a command or a read that took longer",
     ),
     row(
         Group::Logging,

@@ -118,8 +118,6 @@ pub struct Driver {
     log_busy_since: AtomicU64,
     /// A disk that hangs for so many ticks costs the member its leadership.
     stall_ticks: u64,
-    /// A batch that takes longer to apply is logged and counted.
-    slow_apply: Duration,
     heartbeats: Heartbeats,
     /// Whether the last sync was so quick that a caller may spend the next one's time itself.
     sync_is_quick: AtomicBool,
@@ -173,18 +171,11 @@ impl Driver {
             last_tick: AtomicU64::new(u64::MAX),
             log_busy_since: AtomicU64::new(peers::NOT_BUSY),
             stall_ticks: u64::from(STALL_TICKS),
-            slow_apply: Duration::MAX,
             heartbeats: Heartbeats::default(),
             sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
             on_stop: tokio::sync::Notify::new(),
         }
-    }
-
-    /// Warns of batches that take longer than `limit` to apply.
-    #[must_use]
-    pub fn warn_of_slow_batches(self, limit: Duration) -> Driver {
-        Driver { slow_apply: limit, ..self }
     }
 
     /// Hands leadership over when the disk hangs for so many ticks.
@@ -446,13 +437,6 @@ impl Driver {
         before.map_or(Ok(()), |position| self.wal.purge_before(position))
     }
 
-    fn note_slow_batch(&self, took: Duration) {
-        if took > self.slow_apply {
-            self.metrics.slow_apply.inc();
-            tracing::warn!(?took, "expected-duration" = ?self.slow_apply, "apply request took too long");
-        }
-    }
-
     fn wake_readers(&self) {
         for ticket in self.at_index.reached(self.shared.applied()) {
             self.reads.complete(ticket, ());
@@ -516,9 +500,7 @@ impl Driver {
             return false;
         }
         let Some(mut applier) = try_lock(&self.applier) else { return false };
-        let watch = Stopwatch::start();
         let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.staging, &self.metrics);
-        self.note_slow_batch(watch.elapsed());
         let answers = match done {
             Ok((answers, inputs)) => {
                 // Published and handed over in order: before the applier can be taken by somebody else.

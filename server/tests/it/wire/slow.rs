@@ -1,8 +1,10 @@
-//! `--warning-unary-request-duration`: what the log says of requests that took longer, field by field.
+//! `--warning-unary-request-duration`, `--warning-apply-duration`: what the log says of requests that took longer, field by field.
 
 use ketch_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use ketch_proto::etcdserverpb::request_op::Request as Op;
 use ketch_proto::etcdserverpb::*;
+
+use crate::harness::http::request as http;
 
 use super::request::{Asker, Request};
 use super::{Pair, runtime};
@@ -87,16 +89,16 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// A line with the values masked that differ from server to server. Go puts one blank or two between fields, by chance.
-fn masked(line: &str) -> String {
+/// A line with the values of `fields` masked: they differ from server to server. Go puts one blank or two between fields, by chance.
+fn masked(line: &str, fields: &[&str]) -> String {
     let mut line = line.replace("  ", " ");
-    for field in ["ts", "caller", "start time", "time spent", "remote"] {
+    for field in fields {
         let name = format!("\"{field}\":\"");
         let (before, rest) = line.split_once(&name).unwrap_or_else(|| panic!("no {field} in {line}"));
         let (value, after) = rest.split_once('"').unwrap();
-        match field {
+        match *field {
             "ts" | "start time" => assert!(value.len() == 27 && value.ends_with('Z'), "{field}: {value}"),
-            "time spent" => assert!(value.ends_with("µs") || value.ends_with("ms"), "{value}"),
+            "time spent" | "took" => assert!(value.ends_with("µs") || value.ends_with("ms"), "{value}"),
             "remote" => assert!(value.starts_with("127.0.0.1:"), "{value}"),
             _ => {}
         }
@@ -120,9 +122,75 @@ fn slow_requests_are_told_of_alike() {
         assert!(process.await_line(&format!("key:\\\"{END}\\\"")), "{}", process.log());
         let log = process.log();
         let lines = log.lines().filter(|line| line.contains("\"msg\":\"request stats\""));
-        lines.map(masked).collect::<Vec<_>>()
+        let fields = ["ts", "caller", "start time", "time spent", "remote"];
+        lines.map(|line| masked(line, &fields)).collect::<Vec<_>>()
     });
     assert_eq!(expected.len(), requests().len());
     assert!(found.iter().all(|line| !line.contains("secret")), "{found:?}");
     assert_eq!(found.join("\n"), expected.join("\n"), "ketch is left, etcd right");
+}
+
+/// What only applying tells of.
+fn commands() -> Vec<Request> {
+    let raise = AlarmRequest { action: 1, member_id: 0, alarm: 1 };
+    let lower = AlarmRequest { action: 2, ..raise };
+    let delete = DeleteRangeRequest { key: "a\u{85}".into(), range_end: "b".into(), prev_kv: true };
+    vec![
+        Request::Put(PutRequest { lease: 77, ..put(b"leased", "secret") }),
+        Request::Put(PutRequest { prev_kv: true, ..put(b"a\x01", "secret") }),
+        Request::Put(PutRequest { prev_kv: true, ..put(b"a\x01", "secrets") }),
+        Request::Compact(CompactionRequest { revision: 2, physical: true }),
+        Request::Compact(CompactionRequest { revision: 99, physical: false }),
+        Request::Delete(delete),
+        Request::Alarm(raise),
+        Request::Put(put(b"refused", "secret")),
+        Request::Alarm(AlarmRequest::default()),
+        Request::Alarm(lower),
+        Request::Downgrade(DowngradeRequest { action: 1, version: "3.6".into() }),
+        Request::Downgrade(DowngradeRequest { action: 2, ..Default::default() }),
+        Request::Range(RangeRequest { serializable: true, ..read(END.as_bytes()) }),
+        Request::Range(read(END.as_bytes())),
+    ]
+}
+
+/// A line with the numbers masked behind each of `names`.
+fn numbers_masked(line: &str, names: &[&str]) -> String {
+    let mut line = line.to_owned();
+    for name in names {
+        let parts: Vec<&str> = line.split(name).collect();
+        let masked = parts.iter().skip(1).map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        line = parts.iter().take(1).copied().chain(masked).collect::<Vec<_>>().join(&format!("{name}…"));
+    }
+    line
+}
+
+#[test]
+fn what_is_slow_to_apply_is_told_of_alike() {
+    let flags = ["--warning-apply-duration=1ns"];
+    let Some(pair) = Pair::start_with("what_is_slow_to_apply_is_told_of_alike", &flags) else { return };
+    runtime().block_on(async {
+        for mut server in pair.channels().await.map(Asker::new) {
+            let last = requests().len() - 1;
+            for request in requests().into_iter().take(last).chain(commands()) {
+                server.ask(request).await;
+            }
+        }
+    });
+    let [expected, found] = pair.processes.each_ref().map(|process| {
+        assert!(process.await_line(&format!("key:\\\"{END}\\\"\",")), "{}", process.log());
+        let log = process.log();
+        let names = ["ID:", "127.0.0.1:"];
+        let lines = log.lines().filter(|line| line.contains("apply request"));
+        let lines = lines.map(|line| numbers_masked(&masked(line, &["ts", "caller", "took"]), &names));
+        lines.collect::<Vec<_>>()
+    });
+    assert!(expected.len() >= commands().len(), "{expected:?}");
+    assert!(found.iter().all(|line| !line.contains("secret")), "{found:?}");
+    assert_eq!(found.join("\n"), expected.join("\n"), "ketch is left, etcd right");
+    let too_long = found.iter().filter(|line| line.contains("took too long")).count();
+    for server in [&pair.etcd, &pair.ketch] {
+        let page = http(server.client_port, "GET", "/metrics").1;
+        let counted = format!("etcd_server_slow_apply_total {too_long}");
+        assert!(page.lines().any(|line| line == counted), "no {counted} in {page}");
+    }
 }
