@@ -30,6 +30,9 @@ pub(super) async fn serve(
     connections: Connections,
     mut stop: watch::Receiver<bool>,
 ) {
+    if protocols.http.is_none() {
+        return grpc_alone(stream, remote, protocols, connections, stop).await;
+    }
     let sniffed = tokio::select! {
         sniffed = sniff(&mut stream, connections.handshake) => sniffed,
         _ = stop.wait_for(|&stop| stop) => return,
@@ -40,6 +43,24 @@ pub(super) async fn serve(
         Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, remote, protocols, &connections, stop))),
         Ok((false, early)) => http1(Early { early, stream }, protocols, stop).await,
         Err(_gone) => {}
+    }
+}
+
+/// A port of gRPC alone says its settings before it hears anything, and has nothing else to say to whoever does not speak HTTP/2.
+async fn grpc_alone(
+    stream: Stream,
+    remote: Remote,
+    protocols: Protocols,
+    connections: Connections,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connection = Http2::new(stream, remote, protocols, &connections, stop.clone());
+    let greeted = tokio::select! {
+        greeted = timeout(connections.handshake, connection.greet()) => greeted,
+        _ = stop.wait_for(|&stop| stop) => return,
+    };
+    if let Ok(Ok(true)) = greeted {
+        drop(tokio::spawn(connection));
     }
 }
 
@@ -63,7 +84,6 @@ async fn sniff(stream: &mut Stream, handshake: Duration) -> io::Result<(bool, By
 }
 
 async fn http1(io: Early, protocols: Protocols, stop: watch::Receiver<bool>) {
-    // A port of gRPC alone has nothing to say to HTTP/1.
     let Some(http) = protocols.http else { return };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         http.clone().oneshot(request.map(axum::body::Body::new))

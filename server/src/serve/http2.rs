@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
@@ -31,7 +31,7 @@ use crate::aside::Aside;
 use crate::clock;
 use crate::grpc::answer::{self, Long};
 use crate::grpc::outgoing::Outgoing;
-use crate::h2::{Bell, Body, Event, Link, Options, Output, Reason, Reply, RequestHead, Sent, State};
+use crate::h2::{Bell, Body, Event, Link, Options, Output, PREFACE, Reason, Reply, RequestHead, Sent, State};
 use crate::metrics::CountRpcsLayer;
 use crate::propose::Proposed;
 use crate::sync::lock;
@@ -87,7 +87,7 @@ impl Sink<Proposed> for Outcomes {
 }
 
 impl Http2 {
-    /// A connection whose client has said that it speaks HTTP/2.
+    /// A connection whose client has said that it speaks HTTP/2, or is to be [greeted](Self::greet) first.
     pub(super) fn new(
         stream: Stream,
         remote: Remote,
@@ -102,6 +102,14 @@ impl Http2 {
         let (sending, stopping) = (Output::default(), Stopping::new(stop));
         let handshake = Some(Box::pin(sleep(connections.handshake)));
         Http2 { stream, remote, link, sending, protocols, calls: None, keepalive, handshake, stopping }
+    }
+
+    /// Says the settings, then waits until the client has said whether it speaks HTTP/2, in as many bytes as that takes.
+    pub(super) async fn greet(&mut self) -> io::Result<bool> {
+        poll_fn(|context| self.poll_send(context)).await?;
+        let mut said = [0; PREFACE.len()];
+        self.stream.read_exact(&mut said).await?;
+        Ok(said == *PREFACE)
     }
 
     /// Reads what has come and begins what it asks for. Pending when nothing more has come, ready with false when nothing more will.

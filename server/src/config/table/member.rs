@@ -78,9 +78,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::Differs(
-            "http and unix only; to HTTP/1 the client port says nothing then, where etcd's sends an HTTP/2 frame before it closes",
-        ),
+        Status::Differs("http and unix only"),
         "listen-client-http-urls",
         Kind::Urls,
         "",

@@ -1,7 +1,7 @@
 //! `--listen-client-http-urls`: gRPC on one port, HTTP/1 on the other.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -23,12 +23,11 @@ fn said_by(server: &Instance, plain: u16) -> Vec<String> {
         said.push(format!("{path}: {:?}", http(plain, "GET", path)));
     }
     said.push(format!("/metrics: {}", http(plain, "GET", "/metrics").0));
-    let mut stream = TcpStream::connect(("127.0.0.1", server.client_port)).unwrap();
-    stream.write_all(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    // The connection ends, with or without a reset.
-    let _reset = stream.read_to_end(&mut answer);
-    said.push(format!("HTTP/1: {}", answer.starts_with(b"HTTP/1")));
+    let whole = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (asked, ends) in [(&whole[..], false), (b"", true), (b"GET", true), (b"PRI * HTTP/2.0\r\n", true)] {
+        let told = String::from_utf8_lossy(asked);
+        said.push(format!("to {told:?}: {:?}", told_by(server.client_port, asked, ends)));
+    }
     runtime().block_on(async {
         let channel = tonic::transport::Endpoint::from_shared(server.url()).unwrap();
         let mut asker = Asker::new(channel.connect().await.unwrap());
@@ -43,6 +42,33 @@ fn said_by(server: &Instance, plain: u16) -> Vec<String> {
         }
     });
     said
+}
+
+/// Types, flags and streams of the frames that a port of gRPC alone says to this, but for the windows of a connection. It is heard before
+/// anything is asked; then the connection ends, because the client's side does or by itself, with or without a reset.
+fn told_by(port: u16, asked: &[u8], ends: bool) -> Vec<(u8, u8, Vec<u8>)> {
+    const SETTINGS: u8 = 4;
+    const WINDOW_UPDATE: u8 = 8;
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut answer = vec![0; 9];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[3], SETTINGS);
+    stream.write_all(asked).unwrap();
+    if ends {
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    let _reset = stream.read_to_end(&mut answer);
+    let (mut frames, mut rest) = (Vec::new(), &answer[..]);
+    while let Some((&[a, b, c, kind, flags, ref stream @ ..], behind)) = rest.split_first_chunk::<9>() {
+        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        rest = &behind[len..];
+        if kind != WINDOW_UPDATE {
+            frames.push((kind, flags, stream.to_vec()));
+        }
+    }
+    assert!(rest.is_empty(), "{rest:?}");
+    frames
 }
 
 /// The answer of a port that speaks HTTP/2: its status and what gRPC says of it.
