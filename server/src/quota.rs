@@ -16,6 +16,7 @@ use ketch_proto::etcdserverpb::{
 use ketch_wal::Disk;
 
 use crate::clock::Stopwatch;
+use crate::config::size_text;
 use crate::propose::{ProposeError, Proposer};
 use crate::state::Shared;
 
@@ -32,6 +33,9 @@ const RESERVE_BYTES: u64 = 64 << 20;
 const RESERVE_PART: u64 = 16;
 /// How often the disk is asked.
 const RESERVE_EVERY: Duration = Duration::from_secs(1);
+
+/// etcd's name of the one quota that says something.
+const NAME: &str = "v3-applier";
 
 /// The quota in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +67,27 @@ impl Quota {
     pub fn log(&self) {
         let bytes = self.bytes();
         if bytes < 0 {
-            tracing::info!(quota_size_bytes = bytes, "disabled backend quota");
+            tracing::info!(quota_name = NAME, quota_size_bytes = bytes, "disabled backend quota");
             return;
         }
+        let size = size_text(bytes.unsigned_abs());
         if bytes > SUGGESTED_BYTES_MAX {
             tracing::warn!(
+                quota_name = NAME,
                 quota_size_bytes = bytes,
+                quota_size = size,
                 quota_maximum_size_bytes = SUGGESTED_BYTES_MAX,
+                quota_maximum_size = size_text(SUGGESTED_BYTES_MAX.unsigned_abs()),
                 "quota exceeds the maximum value"
             );
         }
         let default = if self.flag == 0 { " with default value" } else { "" };
-        tracing::info!(quota_size_bytes = bytes, "enabled backend quota{default}");
+        tracing::info!(
+            quota_name = NAME,
+            quota_size_bytes = bytes,
+            quota_size = size,
+            "enabled backend quota{default}"
+        );
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         corrupt_check_time: duration("corrupt-check-time"),
         compact_hash_check_time: features::is_on(gates, features::COMPACT_HASH_CHECK)
             .then(|| duration("compact-hash-check-time")),
+        bootstrap_defrag_megabytes: settings.unsigned("bootstrap-defrag-threshold-megabytes"),
         unsafe_no_fsync: settings.boolean("unsafe-no-fsync"),
         force_new_cluster: settings.boolean("force-new-cluster"),
         cors: settings.strings("cors").to_vec(),

@@ -162,6 +162,23 @@ fn decimal(value: u64, scale: u64) -> String {
     format!("{whole}.{}", fraction.trim_end_matches('0'))
 }
 
+/// Bytes the way etcd prints them for people: in powers of a thousand, with one decimal below ten.
+pub(crate) fn size_text(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 10 {
+        return format!("{bytes} B");
+    }
+    let mut scale = 1u64;
+    let mut unit = 0;
+    while bytes / scale >= 1000 {
+        scale *= 1000;
+        unit += 1;
+    }
+    let value = (bytes as f64 / scale as f64 * 10.0 + 0.5).floor() / 10.0;
+    let decimals = usize::from(value < 10.0);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
 /// Nanoseconds as a duration; negative ones count as zero, which etcd's timers do as well.
 pub(crate) fn to_duration(nanoseconds: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
@@ -215,5 +232,19 @@ mod tests {
         assert_eq!(boolean("T"), Ok(true));
         assert_eq!(boolean("0"), Ok(false));
         assert_eq!(boolean("yes"), Err(SYNTAX.to_owned()));
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in [
+            (9, "9 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (20_480, "20 kB"),
+            (82_854_982, "83 MB"),
+            (9_960, "10 kB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
     }
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 pub use bootstrap::{Bootstrap, InitialMember};
 pub use error::ConfigError;
-pub(crate) use gotext::duration_text;
+pub(crate) use gotext::{duration_text, size_text};
 pub use help::{help, usage, version_text};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use url::{Scheme, Url};
@@ -137,6 +137,8 @@ pub struct Config {
     /// `--compact-hash-check-time` if the gate `CompactHashCheck` is on: how often the leader looks for a compaction to
     /// compare the members at.
     pub compact_hash_check_time: Option<Duration>,
+    /// `--bootstrap-defrag-threshold-megabytes`; 0 when nobody asks.
+    pub bootstrap_defrag_megabytes: u64,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
     /// `--force-new-cluster`: go on as the only member of the cluster.

@@ -1,11 +1,12 @@
 //! A snapshot's status in etcdutl's output formats.
 
 use super::Status;
+use crate::config::size_text;
 
 /// The status as `format` asks; `None` for a format that nobody knows.
 pub(super) fn print(status: &Status, format: &str) -> Option<String> {
     let Status { hash, revision, keys, bytes, version } = status;
-    let size = human(*bytes);
+    let size = size_text(*bytes);
     Some(match format {
         "simple" => format!("{hash:x}, {revision}, {keys}, {size}, {version}\n"),
         "json" => format!(
@@ -39,23 +40,6 @@ fn table(columns: &[(&str, String)]) -> String {
     [rule("┌", "┬", "┐"), row(heads), rule("├", "┼", "┤"), row(values), rule("└", "┴", "┘")].concat()
 }
 
-/// Bytes in powers of a thousand, with one decimal below ten.
-fn human(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 10 {
-        return format!("{bytes} B");
-    }
-    let mut scale = 1u64;
-    let mut unit = 0;
-    while bytes / scale >= 1000 {
-        scale *= 1000;
-        unit += 1;
-    }
-    let value = (bytes as f64 / scale as f64 * 10.0 + 0.5).floor() / 10.0;
-    let decimals = usize::from(value < 10.0);
-    format!("{value:.decimals$} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,19 +68,5 @@ mod tests {
 ";
         assert_eq!(print("table").unwrap(), table);
         assert_eq!(print("bogus"), None);
-    }
-
-    #[test]
-    fn sizes_for_people() {
-        for (bytes, text) in [
-            (9, "9 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (20_480, "20 kB"),
-            (82_854_982, "83 MB"),
-            (9_960, "10 kB"),
-        ] {
-            assert_eq!(human(bytes), text);
-        }
     }
 }

@@ -89,6 +89,7 @@ pub async fn start(config: &Config) -> Result<Running, String> {
     let opened = open::open(config, remote)?;
     let Opened { identity, boot, core, log, applier, staging, dir, founded, peers: told, .. } = opened;
     told::starting(config, founded);
+    told::defragmenting(config, applier.store().sizes());
     if config.initial_corrupt_check && !founded {
         corrupt::initial(identity, applier.cluster(), applier.store().reader().view()).await?;
     }

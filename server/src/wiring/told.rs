@@ -1,6 +1,9 @@
 //! Log lines that scripts and supervisors of etcd look for: the words and the names of the fields are etcd's.
 
-use crate::config::{Config, Url, url};
+use ketch_mvcc::Sizes;
+
+use crate::api::maintenance;
+use crate::config::{Config, Url, size_text, url};
 use crate::version;
 
 /// Says what the member was started with, before it serves anybody.
@@ -35,6 +38,28 @@ pub(super) fn starting(config: &Config, founded: bool) {
         corrupt_check_time_interval = ?config.corrupt_check_time,
         max_learners = config.max_learners,
         "starting an etcd server"
+    );
+}
+
+/// Says why nothing is defragmented, if the flag asks for it.
+pub(super) fn defragmenting(config: &Config, sizes: Sizes) {
+    let threshold = config.bootstrap_defrag_megabytes.wrapping_mul(1 << 20);
+    let (bytes, in_use) = (sizes.logical_bytes, sizes.in_use_bytes);
+    if config.bootstrap_defrag_megabytes == 0 {
+        return;
+    }
+    if bytes.saturating_sub(in_use) >= threshold {
+        maintenance::nothing_to_defragment(sizes);
+        return;
+    }
+    tracing::info!(
+        current_db_size_bytes = bytes,
+        current_db_size = size_text(bytes),
+        current_db_size_in_use_bytes = in_use,
+        current_db_size_in_use = size_text(in_use),
+        bootstrap_defrag_threshold_bytes = threshold,
+        bootstrap_defrag_threshold = size_text(threshold),
+        "Skipping defragmentation"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ketch_mvcc::Sizes;
 use ketch_proto::etcdserverpb::{DefragmentRequest, DefragmentResponse};
 
 use crate::api::Api;
@@ -14,11 +15,15 @@ pub async fn defragment(
     _context: Context,
     _request: DefragmentRequest,
 ) -> Result<DefragmentResponse, ApiError> {
-    let sizes = api.shared.reader.sizes();
+    nothing_to_defragment(api.shared.reader.sizes());
+    Ok(DefragmentResponse { header: None })
+}
+
+/// Says so in the log.
+pub(crate) fn nothing_to_defragment(sizes: Sizes) {
     tracing::info!(
         logical_bytes = sizes.logical_bytes,
         physical_bytes = sizes.physical_bytes,
         "nothing to defragment: compaction gives space back by itself"
     );
-    Ok(DefragmentResponse { header: None })
 }

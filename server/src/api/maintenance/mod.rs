@@ -10,6 +10,7 @@ mod status;
 
 pub use alarm::alarm;
 pub use defragment::defragment;
+pub(crate) use defragment::nothing_to_defragment;
 pub use downgrade::downgrade;
 pub use hash::{hash, hash_kv};
 pub use leader::move_leader;

@@ -168,7 +168,9 @@ pub(super) const FLAGS: &[Flag] = &[
     row(Group::Features, Status::Works, "max-learners", Kind::Signed, "1", "most learners in the cluster"),
     row(
         Group::Features,
-        Status::NoEffect("the store gives space back by itself"),
+        Status::Differs(
+            "the threshold is told of as in etcd; above it nothing is done: the store gives space back by itself",
+        ),
         "bootstrap-defrag-threshold-megabytes",
         Kind::Unsigned,
         "0",

@@ -14,6 +14,7 @@ mod served;
 mod side_by_side;
 mod slow;
 mod split;
+mod starting;
 mod unserved;
 mod waiting;
 mod watching;
