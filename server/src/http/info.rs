@@ -2,11 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::HeaderValue;
-use axum::http::{Method, Response};
+use axum::http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use axum::http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::{HttpState, answer};
+use super::{HttpState, answer, encoding};
 use crate::metrics;
 use crate::version;
 
@@ -25,8 +25,19 @@ pub(super) async fn version(State(state): State<HttpState>, method: Method) -> R
 }
 
 /// The page of a scrape, for any method.
-pub(super) async fn metrics(State(state): State<HttpState>) -> Response<Body> {
-    answer::typed(HeaderValue::from_static(metrics::CONTENT_TYPE), state.metrics.render())
+pub(super) async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response<Body> {
+    let (kind, page) = (HeaderValue::from_static(metrics::CONTENT_TYPE), state.metrics.render());
+    if !encoding::prefers_gzip(&headers) {
+        return answer::typed(kind, page);
+    }
+    // It takes a millisecond, which nobody else's requests are to wait for.
+    let packed = tokio::task::spawn_blocking(move || encoding::gzip(&page)).await;
+    let Ok(Ok(packed)) = packed else {
+        return answer::error(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be compressed");
+    };
+    let mut response = answer::typed(kind, packed);
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
 }
 
 /// The command line and the limit of open files. The memory statistics of Go's runtime have no counterpart.

@@ -13,6 +13,7 @@
 mod access;
 mod answer;
 mod checks;
+mod encoding;
 mod health;
 mod info;
 mod probe;

@@ -1,5 +1,8 @@
 //! The HTTP side of the client port: same status codes, same bodies, and of the metrics those that count requests.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use ketch_proto::etcdserverpb::*;
 
 use crate::harness::http::request;
@@ -48,6 +51,51 @@ fn http_answers_are_equal() {
             assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is missing:\n{metrics}");
         }
     }
+}
+
+/// Codings that a scrape asks for, and whether they are liked.
+const CODINGS: [&str; 12] = [
+    "",
+    "gzip",
+    "gzip;q=0",
+    "gzip;q=0.5",
+    "zstd",
+    "deflate, gzip;q=1.0, *;q=0.5",
+    "*",
+    "identity",
+    "GZIP",
+    "gzip;q=0.1, identity;q=0.9",
+    "gzip, identity",
+    "deflate;level=9, gzip",
+];
+
+#[test]
+fn scrapes_are_compressed_alike() {
+    let Some(pair) = Pair::start("scrapes_are_compressed_alike") else { return };
+    for coding in CODINGS {
+        let [expected, found] = [&pair.etcd, &pair.ketch].map(|server| {
+            let (head, body) = scrape(server.client_port, coding);
+            let told = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-encoding"));
+            let mut page = body.clone();
+            if told.is_some() {
+                page.clear();
+                flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut page).unwrap();
+            }
+            assert!(page.starts_with(b"# HELP"), "{coding}");
+            told.map(str::to_ascii_lowercase)
+        });
+        assert_eq!(found, expected, "{coding}: ketch is left, etcd right");
+    }
+}
+
+/// Head and body of a page. HTTP/1.0 has no chunks.
+fn scrape(port: u16, coding: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: a\r\nAccept-Encoding: {coding}\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
 }
 
 #[test]
