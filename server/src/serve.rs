@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 
 use crate::api::Api;
@@ -21,6 +21,9 @@ use crate::config::Url;
 
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// So many connections wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// An open port of this member.
 #[derive(Debug)]
@@ -73,11 +76,11 @@ pub struct Protocols {
     pub http1_only: bool,
 }
 
-/// Opens the port that `url` names.
+/// Opens the port that `url` names; with `shared`, others who want so may have it too (`SO_REUSEPORT`).
 ///
 /// # Errors
 /// One line that names the address and the system's reason.
-pub async fn listen(url: &Url) -> Result<Listener, String> {
+pub async fn listen(url: &Url, shared: bool) -> Result<Listener, String> {
     let address = url.address();
     if url.scheme().is_unix() {
         let path = PathBuf::from(&address);
@@ -89,7 +92,8 @@ pub async fn listen(url: &Url) -> Result<Listener, String> {
             UnixListener::bind(&path).map_err(|error| format!("listen unix {address}: bind: {error}"))?;
         return Ok(Listener::Unix(listener, path));
     }
-    let listener = TcpListener::bind(&address).await.map_err(|error| {
+    let bound = if shared { bind_shared(&address).await } else { TcpListener::bind(&address).await };
+    let listener = bound.map_err(|error| {
         let why = match error.kind() {
             io::ErrorKind::AddrInUse => "address already in use".to_owned(),
             _ => error.to_string(),
@@ -97,6 +101,21 @@ pub async fn listen(url: &Url) -> Result<Listener, String> {
         format!("listen tcp {address}: bind: {why}")
     })?;
     Ok(Listener::Tcp(listener))
+}
+
+/// The first of the address's that can be had.
+async fn bind_shared(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// Serves `listener` until `stop` becomes true; then connections end once their requests have.

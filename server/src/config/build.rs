@@ -34,6 +34,8 @@ pub(crate) fn config(settings: &Settings, notices: Vec<Notice>) -> Result<Config
         listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
+        socket_reuse_port: settings.boolean("socket-reuse-port"),
+        socket_reuse_address: settings.boolean("socket-reuse-address"),
         extensive_metrics: settings.text("metrics") == "extensive",
         advertise_client_urls: settings.urls("advertise-client-urls").to_vec(),
         initial_cluster: initial_cluster(settings, &name, &peer_urls),

@@ -78,6 +78,10 @@ pub struct Config {
     pub listen_client_http_urls: Vec<Url>,
     /// `--listen-peer-urls`: sorted, without duplicates, never empty.
     pub listen_peer_urls: Vec<Url>,
+    /// `--socket-reuse-port`: another process may listen at the same ports.
+    pub socket_reuse_port: bool,
+    /// `--socket-reuse-address`: what the listeners of etcd and ketch do anyway.
+    pub socket_reuse_address: bool,
     /// `--listen-metrics-urls`: HTTP for probes and scrapes only; may be empty.
     pub listen_metrics_urls: Vec<Url>,
     /// `--metrics=extensive`: the time that each RPC takes is measured.

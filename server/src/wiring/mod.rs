@@ -80,11 +80,13 @@ pub struct Running {
 /// One line that says what stands in the way.
 pub async fn start(config: &Config) -> Result<Running, String> {
     open::check_request_bytes(config)?;
+    told::socket_options(config);
     // Ports first: a second server on the same ports must not touch anything.
-    let clients = listen_all(&config.listen_client_urls).await?;
-    let plain_clients = listen_all(&config.listen_client_http_urls).await?;
-    let peers = listen_all(&config.listen_peer_urls).await?;
-    let probes = listen_all(&config.listen_metrics_urls).await?;
+    let shared = config.socket_reuse_port;
+    let clients = listen_all(&config.listen_client_urls, shared).await?;
+    let plain_clients = listen_all(&config.listen_client_http_urls, shared).await?;
+    let peers = listen_all(&config.listen_peer_urls, shared).await?;
+    let probes = listen_all(&config.listen_metrics_urls, shared).await?;
     let remote = open::ask_peers(config).await?;
     let opened = open::open(config, remote)?;
     let Opened { identity, boot, core, log, applier, staging, dir, founded, peers: told, .. } = opened;
@@ -235,10 +237,10 @@ impl Running {
     }
 }
 
-async fn listen_all(urls: &[Url]) -> Result<Vec<Listener>, String> {
+async fn listen_all(urls: &[Url], shared: bool) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     for url in urls {
-        listeners.push(serve::listen(url).await?);
+        listeners.push(serve::listen(url, shared).await?);
     }
     Ok(listeners)
 }

@@ -41,6 +41,14 @@ pub(super) fn starting(config: &Config, founded: bool) {
     );
 }
 
+/// Says what the listeners' sockets are told, if anything.
+pub(super) fn socket_options(config: &Config) {
+    let Config { socket_reuse_address: reuse_address, socket_reuse_port: reuse_port, .. } = *config;
+    if reuse_address || reuse_port {
+        tracing::info!(reuse_address, reuse_port, "configuring socket options");
+    }
+}
+
 /// Says why nothing is defragmented, if the flag asks for it.
 pub(super) fn defragmenting(config: &Config, sizes: Sizes) {
     let threshold = config.bootstrap_defrag_megabytes.wrapping_mul(1 << 20);

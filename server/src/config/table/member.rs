@@ -190,7 +190,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Works,
         "socket-reuse-port",
         Kind::Bool,
         "false",
@@ -198,7 +198,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Member,
-        Status::NotYet,
+        Status::Works,
         "socket-reuse-address",
         Kind::Bool,
         "false",

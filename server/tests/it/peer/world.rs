@@ -128,7 +128,7 @@ impl End {
         let shared = Arc::new(Shared::new(place.id, place.cluster, store, Arc::default()));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(serve::listen(&Url::parse(&place.url).unwrap())).unwrap();
+        let listener = runtime.block_on(serve::listen(&Url::parse(&place.url).unwrap(), false)).unwrap();
         let router = network.router(shared);
         {
             let _inside = runtime.enter();

@@ -1,6 +1,8 @@
-//! What the log says at the start about space, field by field.
+//! What the log says at the start about space and sockets, field by field, and who may start.
 
 use super::Pair;
+use crate::harness::process::{Instance, READY};
+use crate::harness::programs;
 
 /// The value of a field, and its line without it.
 fn without(line: &str, field: &str) -> String {
@@ -8,6 +10,31 @@ fn without(line: &str, field: &str) -> String {
     let (before, rest) = line.split_once(&name).unwrap_or_else(|| panic!("no {field} in {line}"));
     let rest = rest.trim_start_matches(|c| c != ',' && c != '}');
     format!("{before}{name}…{rest}")
+}
+
+#[test]
+fn ports_are_shared_by_those_who_want_to() {
+    let test = "ports_are_shared_by_those_who_want_to";
+    let Some(tools) = programs::real_etcd(test) else { return };
+    for flags in [&["--socket-reuse-port"][..], &["--socket-reuse-port", "--socket-reuse-address"], &[]] {
+        let [expected, found] = [tools.join("etcd"), programs::ketch()].map(|program| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut first = Instance::new(program, dir.path().join("first"));
+            first.flags = flags.iter().map(ToString::to_string).collect();
+            let second = Instance { data_dir: dir.path().join("second"), ..first.clone() };
+            let starts = first.start();
+            let mut follows = second.spawn();
+            let both = follows.await_line(READY);
+            if !both {
+                assert_eq!(follows.wait().code(), Some(1), "{}", follows.log());
+            }
+            let log = starts.log();
+            let options = log.lines().find(|line| line.contains("\"configuring socket options\""));
+            (both, options.map(|line| without(&without(line, "ts"), "caller")))
+        });
+        assert_eq!(expected.0, !flags.is_empty(), "{flags:?}");
+        assert_eq!(found, expected, "{flags:?}: ketch is left, etcd right");
+    }
 }
 
 #[test]
