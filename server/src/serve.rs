@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
@@ -21,6 +22,11 @@ use crate::config::Url;
 
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long a client says nothing until the system asks it, how often it asks again, and how many times: as etcd's ports.
+const SILENT: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+const ASKS_MAX: u32 = 9;
 
 /// So many connections wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -100,7 +106,15 @@ pub async fn listen(url: &Url, shared: bool) -> Result<Listener, String> {
         };
         format!("listen tcp {address}: bind: {why}")
     })?;
+    mind_the_silent(&listener).map_err(|error| format!("listen tcp {address}: {error}"))?;
     Ok(Listener::Tcp(listener))
+}
+
+/// The system asks clients that say nothing whether they are still there, and breaks their connections otherwise: those inherit it from
+/// their port.
+fn mind_the_silent(listener: &TcpListener) -> io::Result<()> {
+    let pace = TcpKeepalive::new().with_time(SILENT).with_interval(ASK_AGAIN).with_retries(ASKS_MAX);
+    SockRef::from(listener).set_tcp_keepalive(&pace)
 }
 
 /// The first of the address's that can be had.

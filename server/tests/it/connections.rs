@@ -45,6 +45,37 @@ fn a_client_that_pings_too_often_is_sent_away() {
     }
 }
 
+/// The timer of the server's end of a connection (`proc(5)`, `/proc/net/tcp`): its kind, and when it goes off, in hundredths of a second.
+#[cfg(target_os = "linux")]
+fn timer(port: u16, client: u16) -> (u8, u64) {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ends = format!(" 0100007F:{port:04X} 0100007F:{client:04X} 01 ");
+    let line = table.lines().find(|line| line.contains(&ends)).unwrap_or_else(|| panic!("{ends}: {table}"));
+    let (kind, when) = line.split_whitespace().nth(5).and_then(|timer| timer.split_once(':')).unwrap();
+    (u8::from_str_radix(kind, 16).unwrap(), u64::from_str_radix(when, 16).unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_that_vanish_are_missed() {
+    const KEEPALIVE: u8 = 2;
+    let etcd = programs::real_etcd("clients_that_vanish_are_missed").map(|dir| dir.join("etcd"));
+    for program in etcd.into_iter().chain([programs::ketch()]) {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Instance::new(&program, dir.path().join("data"));
+        let _process = server.start();
+        for port in [server.client_port, server.peer_port] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // An answer: the server has taken the connection in.
+            stream.write_all(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
+            let (kind, when) = timer(port, stream.local_addr().unwrap().port());
+            assert_eq!(kind, KEEPALIVE, "{}", program.display());
+            assert!(when <= 3000, "{}: {when}", program.display());
+        }
+    }
+}
+
 /// HTTP/2 frames of what a server sends: type, flags, payload.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, &[u8])> {
     let mut frames = Vec::new();
