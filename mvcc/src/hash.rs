@@ -68,7 +68,7 @@ impl View {
             return Err(ReadError::Compacted { requested: revision, compacted: root.compacted });
         }
         let mut hash = root.written.hash.wrapping_sub(self.dead_hash()?);
-        for later in shared.log.changes(Revision::new(at + 1, 0), root.revision) {
+        for later in self.values.rest.among(shared.log.changes(Revision::new(at + 1, 0), root.revision)) {
             hash = hash.wrapping_sub(change(&later?));
         }
         Ok(StoreHash { hash, compact_revision: root.compacted, hash_revision: at })
@@ -95,7 +95,8 @@ impl View {
     fn not_yet_dead(&self, done: i64) -> Result<u64, Fault> {
         let shared = Arc::clone(&self.values.shared);
         let mut hash = 0u64;
-        for next in shared.log.changes(Revision::new(done.max(0) + 1, 0), self.root.compacted) {
+        let changes = shared.log.changes(Revision::new(done.max(0) + 1, 0), self.root.compacted);
+        for next in self.values.rest.among(changes) {
             let next = next?;
             let effect = compaction::effect(&next, done, self.root.compacted);
             if let Some(replaced) = effect.replaced {

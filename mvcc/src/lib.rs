@@ -72,6 +72,7 @@ mod planted;
 mod query;
 mod read;
 mod recovery;
+mod rest;
 mod revision;
 mod ring;
 mod shared;

@@ -4,6 +4,7 @@ use crate::encoding::Fields;
 use crate::error::Fault;
 use crate::index::{Entry, Iter};
 use crate::planted::{Bug, planted};
+use crate::rest::Rest;
 use crate::types::{KeyRange, KeyValue, Query, RangeResult, SortOrder, SortTarget};
 use crate::version::{Lent, Snapshot, Version, key_only};
 
@@ -111,6 +112,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
             if batch.is_empty() || !self.take_batch(&batch)? {
                 return Ok(());
             }
+            self.snapshot.rest().now();
         }
     }
 
@@ -127,6 +129,7 @@ impl<F: FnMut(Lent<'_>)> Page<'_, F> {
                 self.more = true;
                 break;
             }
+            self.snapshot.rest().now();
         }
         Ok(())
     }
@@ -208,21 +211,22 @@ fn fetch_versions(
     backwards: bool,
 ) -> Result<Vec<Version>, Fault> {
     let mut versions = Vec::new();
-    let tree = &snapshot.root.tree;
+    let (tree, rest) = (&snapshot.root.tree, snapshot.rest());
     if let KeyRange::Single(key) = range {
         if let Some(head) = tree.get(key) {
             versions.extend(snapshot.visible(key, head)?);
         }
     } else if backwards {
         let KeyRange::Span { start, end } = range else { return Ok(versions) };
-        for (key, head) in tree.iter_back_from(end.as_deref()).take_while(|(key, _)| *key >= &start[..]) {
+        let entries = tree.iter_back_from(end.as_deref()).take_while(|(key, _)| *key >= &start[..]);
+        for (key, head) in rest.among(entries) {
             if versions.len() >= limit {
                 break;
             }
             versions.extend(snapshot.visible(key, head)?);
         }
     } else {
-        for (key, head) in tree.iter(range) {
+        for (key, head) in rest.among(tree.iter(range)) {
             if versions.len() >= limit {
                 break;
             }
@@ -242,25 +246,35 @@ fn sort(
     match target {
         SortTarget::Value => {
             let mut valued = Vec::with_capacity(versions.len());
-            for mut version in std::mem::take(versions) {
+            for mut version in snapshot.rest().among(std::mem::take(versions)) {
                 let key_value = snapshot.key_value(version.clone())?;
                 version.wire = Some(key_value.as_wire().clone());
                 valued.push((key_value.value(), version));
             }
-            valued.sort_by(|a, b| if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) });
+            let mut done = snapshot.rest().at_times();
+            valued.sort_by(|a, b| {
+                done();
+                if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) }
+            });
             versions.extend(valued.into_iter().map(|(_, version)| version));
         }
         SortTarget::Key => {} // as fetched
-        SortTarget::Version => sort_by(versions, descending, |version| version.version),
-        SortTarget::Create => sort_by(versions, descending, |version| version.create_revision),
-        SortTarget::Mod => sort_by(versions, descending, |version| version.revision.main),
+        SortTarget::Version => sort_by(versions, descending, snapshot.rest(), |version| version.version),
+        SortTarget::Create => {
+            sort_by(versions, descending, snapshot.rest(), |version| version.create_revision);
+        }
+        SortTarget::Mod => sort_by(versions, descending, snapshot.rest(), |version| version.revision.main),
     }
     Ok(())
 }
 
 /// A stable sort in either direction: equal ones stay in the order of keys.
-fn sort_by(versions: &mut [Version], descending: bool, by: impl Fn(&Version) -> i64) {
-    versions.sort_by(|a, b| if descending { by(b).cmp(&by(a)) } else { by(a).cmp(&by(b)) });
+fn sort_by(versions: &mut [Version], descending: bool, rest: Rest, by: impl Fn(&Version) -> i64) {
+    let mut done = rest.at_times();
+    versions.sort_by(|a, b| {
+        done();
+        if descending { by(b).cmp(&by(a)) } else { by(a).cmp(&by(b)) }
+    });
 }
 
 fn key_values(
@@ -271,7 +285,7 @@ fn key_values(
     // Sorted by value, etcd has read the records anyway: the answer then still has the lease.
     let by_value = matches!(query.sort, Some((SortTarget::Value, _)));
     let mut kvs = Vec::with_capacity(versions.len());
-    for version in versions {
+    for version in snapshot.rest().among(versions) {
         kvs.push(match (query.keys_only, by_value) {
             (false, _) => snapshot.key_value(version)?,
             (true, false) => version.key_only(),

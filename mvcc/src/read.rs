@@ -8,6 +8,7 @@ use crate::error::{Fault, ReadError};
 use crate::front::Front;
 use crate::planted::{Bug, planted};
 use crate::query;
+use crate::rest::Rest;
 use crate::shared::{Root, Values, lock};
 use crate::tables::{Table, TableId};
 use crate::types::{Applied, KeyRange, KeyValue, Query, RangeResult, Sizes};
@@ -28,7 +29,7 @@ impl Reader {
     pub fn view(&self) -> View {
         let shared = self.front.content();
         let root = shared.root.get();
-        View::new(root, Values { shared, pending: None })
+        View::new(root, Values { shared, pending: None, rest: Rest::default() })
     }
 
     /// How large the store is. O(1) but for a look at each segment.
@@ -53,6 +54,34 @@ pub struct View {
 impl View {
     pub(crate) fn new(root: Arc<Root>, values: Values) -> View {
         View { root, values }
+    }
+
+    /// The same state, read with breaks: between any few dozen key-values that a range, an iterator, a hash or a snapshot takes
+    /// of it, `rest` is called on the thread that reads. It holds no lock then, so `rest` may sleep: for long reads beside short
+    /// ones on few processors.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::{AtomicUsize, Ordering};
+    /// # use ketch_mvcc::{Applied, KeyRange, Options, Query, Store};
+    /// static RESTS: AtomicUsize = AtomicUsize::new(0);
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut store = Store::open(Arc::new(ketch_wal::RealDisk), dir.path(), Options::default())?;
+    /// # for number in 0..1000 {
+    /// #     store.txn().put(format!("{number:04}").as_bytes(), b"", 0)?;
+    /// # }
+    /// # store.commit(Applied { index: 1, term: 1 })?;
+    /// let view = store.reader().view().resting(|| {
+    ///     RESTS.fetch_add(1, Ordering::Relaxed);
+    /// });
+    /// assert_eq!(view.range(&Query::new(KeyRange::all()))?.kvs.len(), 1000);
+    /// assert!(RESTS.load(Ordering::Relaxed) >= 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn resting(self, rest: fn()) -> View {
+        let View { root, values } = self;
+        View { root, values: Values { rest: Rest::new(rest), ..values } }
     }
 
     /// The revision of the state.

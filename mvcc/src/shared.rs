@@ -15,6 +15,7 @@ use crate::index::{Entry, Frozen};
 use crate::log::Log;
 use crate::log::record::Change;
 use crate::options::Options;
+use crate::rest::Rest;
 use crate::revision::Revision;
 use crate::ring::Ring;
 use crate::tables::Tables;
@@ -185,6 +186,7 @@ impl Pending {
 pub(crate) struct Values {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pending: Option<Arc<Pending>>,
+    pub(crate) rest: Rest,
 }
 
 impl Values {

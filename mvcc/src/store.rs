@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::read::{Reader, View};
 use crate::recovery;
+use crate::rest::Rest;
 use crate::revision::Revision;
 use crate::shared::{Epoch, Pending, Root, Shared, Values, lock};
 use crate::tables::{Table, TableId, Tables};
@@ -249,7 +250,7 @@ impl Store {
     pub fn view_uncommitted(&self) -> View {
         let root = self.state.root_now();
         let pending = Some(Arc::clone(&self.state.pending));
-        View::new(root, Values { shared: Arc::clone(&self.shared), pending })
+        View::new(root, Values { shared: Arc::clone(&self.shared), pending, rest: Rest::default() })
     }
 
     /// A handle to the duties that block, for another thread.

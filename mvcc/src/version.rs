@@ -10,6 +10,7 @@ use crate::index::{Entry, Head, Run};
 use crate::log::cursor::{self, Cursor, Found};
 use crate::log::record::{CREATE, Change, DELETE};
 use crate::planted::{Bug, planted};
+use crate::rest::Rest;
 use crate::revision::Revision;
 use crate::shared::{Root, Values};
 use crate::types::{KeyRange, KeyValue};
@@ -75,6 +76,11 @@ pub(crate) struct Snapshot<'a> {
 impl<'a> Snapshot<'a> {
     pub(crate) fn new(root: &'a Root, values: &'a Values, at: i64) -> Snapshot<'a> {
         Snapshot { root, values, at, keys: false, cursor: RefCell::new(Cursor::new(&values.shared.log)) }
+    }
+
+    /// What calls for rests among much that is read.
+    pub(crate) fn rest(&self) -> Rest {
+        self.values.rest
     }
 
     /// Whether the versions found carry their keys, which only keys-only answers need.

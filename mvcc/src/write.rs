@@ -10,6 +10,7 @@ use crate::error::{Fault, ReadError, WriteError};
 use crate::log::record::{CREATE, Change, DELETE, UPDATE};
 use crate::planted::{Bug, planted};
 use crate::read::View;
+use crate::rest::Rest;
 use crate::revision::Revision;
 use crate::shared::{Epoch, Values};
 use crate::store::{Store, next_head};
@@ -227,7 +228,7 @@ impl<'a> WriteTxn<'a> {
         let shared = Arc::clone(&self.store.shared);
         let pending = Some(Arc::clone(&self.store.state.pending));
         let _epoch = Arc::clone(&self.store.state.root.epoch);
-        Previous { values: Values { shared, pending }, revision, _epoch }
+        Previous { values: Values { shared, pending, rest: Rest::default() }, revision, _epoch }
     }
 }
 

@@ -4,6 +4,8 @@
 //! What runs here may be held up at any point, for as long as others have work for all processors. So it takes no lock that a put
 //! waits for: it reads a published root of the store and hands finished pieces to its connection.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
@@ -11,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::priority;
+use crate::stint;
 
 /// How many large reads run at the same time.
 const READS_MAX: usize = 4;
@@ -43,8 +46,16 @@ impl Aside {
         Ok(Aside { runtime: Some(runtime), reads: Arc::new(Semaphore::new(READS_MAX)) })
     }
 
-    /// Runs `task` there.
+    /// Runs `task` there, with rests.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        let task = async move {
+            let mut task = pin!(task);
+            poll_fn(|context| {
+                stint::rest();
+                task.as_mut().poll(context)
+            })
+            .await
+        };
         match &self.runtime {
             Some(runtime) => runtime.spawn(task),
             None => tokio::spawn(task),

@@ -8,6 +8,7 @@ use ketch_mvcc::Progress;
 
 use crate::api::watch::Watches;
 use crate::consensus::shell::{Driver, Stopped};
+use crate::stint;
 
 /// How many hand-overs, of one event to one watcher, may be done before streams get at the hub again.
 const HAND_OVERS: usize = 16 << 10;
@@ -26,6 +27,8 @@ pub fn run(watches: &Watches, driver: &Arc<Driver>, stop: &AtomicBool) {
         let step = hub.step(budget);
         watches.delivered();
         match step {
+            // Somebody catches up, which may take a while.
+            Ok(Progress::More) if hub.is_scanning() => stint::rest(),
             Ok(Progress::More) => {}
             // A note left since the step began ends the rest at once.
             Ok(Progress::Idle) => std::thread::park(),

@@ -92,7 +92,8 @@ impl Upkeep {
         let search = watch.elapsed();
         let shared = Arc::clone(self.driver.shared());
         // First: what a compaction found is not dropped before.
-        let more_hashes = shared.hashes.settle().map_err(|error| format!("the store failed: {error}"))?;
+        let more_hashes =
+            shared.hashes.settle(stint::rest).map_err(|error| format!("the store failed: {error}"))?;
         let applier_budget = self.stint.of(APPLIER_BUDGET);
         let (more_memory, compaction, durable, held) = self.driver.with_applier(|applier| {
             let watch = Stopwatch::start();

@@ -82,7 +82,8 @@ impl Export {
 
     fn changes(&self, from: Revision, max_bytes: usize, body: &mut Vec<u8>) -> Result<Cursor, Fault> {
         let root = &self.view.root;
-        for change in self.view.values.shared.log.changes(from, root.revision) {
+        let values = &self.view.values;
+        for change in values.rest.among(values.shared.log.changes(from, root.revision)) {
             let change = change?;
             if !self.is_alive(&change)? {
                 continue;

@@ -24,7 +24,7 @@ use crate::shared::{Shared, lock};
 use crate::store::Store;
 use crate::tables::{Table, TableId};
 use crate::types::Applied;
-use crate::write_back::WriteBack;
+use crate::write_back::{self, WriteBack};
 
 /// The file that says a directory is not a store yet.
 pub(crate) const MARKER: &str = "importing";
@@ -247,6 +247,12 @@ impl Import {
         if found != expected {
             return Err(ImportError::Different { expected, found });
         }
+        // Opening reads what is not sealed, and writes anew what the log does not tell to be durable: up to a whole segment at once, in
+        // front of the syncs of others who share the disk. The record below tells it.
+        state.flush(&self.store.shared)?;
+        self.store.shared.log.seal()?;
+        write_back::sync(&self.store.shared)?;
+        let state = &mut self.store.state;
         state.revision = revision;
         if compacted >= 0 {
             state.compacted = compacted;
@@ -355,7 +361,48 @@ impl crate::store::State {
 mod tests {
     use super::*;
     use crate::encoding::{Fields, put_prefixed, put_varint};
-    use crate::types::KeyValue;
+    use crate::types::{KeyRange, KeyValue};
+    use ketch_wal::SimDisk;
+    use ketch_wal::sim::Op;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn opening_what_was_taken_in_neither_reads_nor_writes_its_changes() {
+        let open =
+            |disk: &Arc<SimDisk>| Store::open(disk.clone(), Path::new("/s"), Options::default()).unwrap();
+        let mut sender = open(&SimDisk::new(1));
+        for number in 0..1000u32 {
+            sender.txn().put(&number.to_be_bytes(), b"value", 0).unwrap();
+        }
+        sender.commit(Applied { index: 7, term: 1 }).unwrap();
+        let disk = SimDisk::new(2);
+        let mut import = Import::begin(disk.clone(), Path::new("/s"), Options::default()).unwrap();
+        let mut export = sender.reader().view().export(Cursor::START);
+        while let Some(chunk) = export.next_chunk(4096).unwrap() {
+            import.chunk(&chunk.bytes).unwrap();
+        }
+        let (opening, written) = (AtomicBool::new(false), Arc::new(Mutex::new(Vec::new())));
+        let writes = written.clone();
+        disk.set_hook(Some(Arc::new(move |_, op, path| match op {
+            Op::Remove if path.ends_with(MARKER) => opening.store(true, Ordering::SeqCst),
+            Op::Write if opening.load(Ordering::SeqCst) => writes.lock().unwrap().push(path.to_owned()),
+            _ => {}
+        })));
+        let store = import.finish().unwrap();
+        disk.set_hook(None);
+        let changes = disk.paths().into_iter().filter(|path| path.starts_with("/s/log")).min().unwrap();
+        assert!(disk.content(&changes).unwrap().len() > 1000 * 20);
+        assert!(!written.lock().unwrap().contains(&changes), "{written:?}");
+        let set = store.shared.log.set();
+        let last = set.last().unwrap();
+        assert!(!last.is_sealed() && last.rows().len() == 0);
+        assert!(
+            set.segments().len() > 1 && store.reader().view().count(&KeyRange::all(), 0).unwrap() == 1000
+        );
+        drop(store);
+        assert_eq!(open(&disk).applied().index, 7);
+    }
 
     #[test]
     fn versions_that_the_index_cannot_hold_are_refused() {

@@ -110,6 +110,12 @@ impl WatchHub {
         lock(&self.front.hub.inner).census()
     }
 
+    /// Whether there are watchers for whom [`WatchHub::step`] reads the log.
+    pub fn is_scanning(&self) -> bool {
+        let inner = lock(&self.front.hub.inner);
+        inner.has_late() || inner.scan_at().is_some()
+    }
+
     /// How many events wait in watchers' queues to be taken. Looks at every watcher.
     pub fn pending_events(&self) -> usize {
         lock(&self.front.hub.inner).pending_events()

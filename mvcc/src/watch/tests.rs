@@ -101,6 +101,7 @@ fn late_watchers_share_one_scan() {
         assert!(stream.watch(i as i64, request));
     }
     assert_eq!(hub.watchers(), (KEYS, KEYS));
+    assert!(hub.is_scanning());
     let mut got = 0;
     while hub.step(500).unwrap() == Progress::More {
         while let Some(batch) = stream.take(100) {
@@ -109,6 +110,7 @@ fn late_watchers_share_one_scan() {
     }
     assert_eq!(scanned(&hub), REVISIONS as u64);
     assert_eq!(hub.watchers(), (KEYS, 0));
+    assert!(!hub.is_scanning());
     assert_eq!(got, REVISIONS - KEYS / 2, "every second one leaves out its key's first change");
     assert_eq!(stream.progress_all(), Some(store.revision()));
 }

@@ -15,4 +15,5 @@ mod opening;
 mod planted;
 mod publishing;
 mod random;
+mod rests;
 mod watches;

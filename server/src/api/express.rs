@@ -38,6 +38,7 @@ use crate::h2::RequestHead;
 use crate::metrics::grpc::{CANCELED, GrpcMethod, GrpcMetrics};
 use crate::propose::{Prepared, Proposed};
 use crate::quota;
+use crate::stint;
 use crate::wait::Sink;
 
 /// Methods by their tag, which is their place here, from 1.
@@ -179,6 +180,7 @@ impl Express {
             self.propose(stream, head.tag, deadline, message, now).map(Begun::Waiting)
         };
         let Some(begun) = begun else { return Begun::Elsewhere };
+        stint::asked();
         self.counts.begun(&self.api.metrics, head.tag, body.len() - HEAD_BYTES, version);
         begun
     }

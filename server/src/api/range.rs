@@ -1,5 +1,7 @@
 //! Ranges: small ones are read where the request is, large ones on a bounded pool beside it.
 
+use std::convert::identity;
+
 use ketch_mvcc::{KeyRange, Query, View};
 use ketch_proto::etcdserverpb::ResponseHeader;
 use ketch_proto::rpc_error::RpcError;
@@ -9,6 +11,7 @@ use super::answer::{DeleteAnswer, OpAnswer, PutAnswer, RangeAnswer, TxnAnswer};
 use super::error::ApiError;
 use crate::apply::answer as applied;
 use crate::aside::Stopping;
+use crate::stint;
 
 /// From how many pairs on a read leaves the request's thread.
 pub(super) const LARGE: u64 = 512;
@@ -23,7 +26,7 @@ pub async fn read(api: &Api, view: View, query: Query) -> Result<RangeAnswer, Ap
     if !is_large(&view, &query)? {
         return read_here(&view, &query);
     }
-    beside(api, move || read_here(&view, &query)).await
+    beside(api, move || read_here(&view.resting(stint::rest), &query)).await
 }
 
 /// Reads `query` from `view` if that takes no longer than handing it to somebody else; `None` also if it fails.
@@ -48,7 +51,7 @@ pub fn complete_if_small(
         pairs += if matches!(range.query.range, KeyRange::Single(_)) { 1 } else { SMALL + 1 };
         Ok(())
     });
-    if counted.is_err() || pairs > SMALL { Err(Box::new(txn)) } else { Ok(complete_here(txn)) }
+    if counted.is_err() || pairs > SMALL { Err(Box::new(txn)) } else { Ok(complete_here(txn, identity)) }
 }
 
 /// Completes a transaction's answer: its ranges are read from the roots that they were given.
@@ -61,7 +64,11 @@ pub async fn complete(api: &Api, txn: applied::TxnAnswer) -> Result<TxnAnswer, A
         large |= is_large(&range.view, &range.query)?;
         Ok(())
     })?;
-    if large { beside(api, move || complete_here(txn)).await } else { complete_here(txn) }
+    if large {
+        beside(api, move || complete_here(txn, |view| view.resting(stint::rest))).await
+    } else {
+        complete_here(txn, identity)
+    }
 }
 
 fn read_here(view: &View, query: &Query) -> Result<RangeAnswer, ApiError> {
@@ -118,16 +125,17 @@ fn for_each_range(
     })
 }
 
-fn complete_here(txn: applied::TxnAnswer) -> Result<TxnAnswer, ApiError> {
+/// Completes an answer from the views that `prepare` makes of its own.
+fn complete_here(txn: applied::TxnAnswer, prepare: fn(View) -> View) -> Result<TxnAnswer, ApiError> {
     let ops = txn.ops.into_iter().map(|op| match op {
         applied::OpAnswer::Range(range) => {
-            let mut answer = read_here(&range.view, &range.query)?;
+            let mut answer = read_here(&prepare(range.view), &range.query)?;
             answer.header = revision_only(range.revision);
             Ok(OpAnswer::Range(answer))
         }
         applied::OpAnswer::Put(put) => Ok(OpAnswer::Put(put_answer(put, revision_only))),
         applied::OpAnswer::Delete(delete) => Ok(OpAnswer::Delete(delete_answer(delete, revision_only))),
-        applied::OpAnswer::Txn(nested) => complete_here(nested).map(OpAnswer::Txn),
+        applied::OpAnswer::Txn(nested) => complete_here(nested, prepare).map(OpAnswer::Txn),
     });
     let ops = ops.collect::<Result<_, ApiError>>()?;
     Ok(TxnAnswer { header: revision_only(txn.revision), succeeded: txn.succeeded, ops })

@@ -23,6 +23,7 @@ use super::error::ApiError;
 use super::{Api, range, validate};
 use crate::apply::txn::query_of;
 use crate::grpc::outgoing::pairs_len;
+use crate::stint;
 
 /// Pairs in the first message.
 const FIRST_CHUNK: usize = 10;
@@ -112,10 +113,14 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Up to `max` pairs.
-    fn take(&mut self, max: usize) -> Result<Vec<KeyValue>, ApiError> {
+    /// Up to `max` pairs, with a `rest` among any few.
+    fn take(&mut self, max: usize, rest: impl Fn()) -> Result<Vec<KeyValue>, ApiError> {
+        const EVERY: usize = 256;
         let mut kvs = Vec::new();
         while kvs.len() < max {
+            if kvs.len() % EVERY == EVERY - 1 {
+                rest();
+            }
             let next = match self.ahead.take() {
                 Some(ahead) => Some(ahead),
                 None => self.iter.next().transpose()?,
@@ -232,9 +237,9 @@ impl Walk {
         let Some(Hold { view, mut pairs }) = self.hold.take() else { return Ok((Vec::new(), false)) };
         let chunk = self.chunk;
         let (kvs, pairs) = if chunk as u64 > range::LARGE {
-            range::beside(&self.api, move || Ok((pairs.take(chunk)?, pairs))).await?
+            range::beside(&self.api, move || Ok((pairs.take(chunk, stint::rest)?, pairs))).await?
         } else {
-            (pairs.take(chunk)?, pairs)
+            (pairs.take(chunk, || ())?, pairs)
         };
         let more = pairs.ahead.is_some();
         self.hold = Some(Hold { view, pairs });

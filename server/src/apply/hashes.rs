@@ -44,17 +44,17 @@ impl CompactionHashes {
         lock(&self.points).clear();
     }
 
-    /// Makes one hash that nobody asked for yet; says whether there was one to make.
+    /// Makes one hash that nobody asked for yet, with a `rest` now and then; says whether there was one to make.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn settle(&self) -> Result<bool, ReadError> {
+    pub fn settle(&self, rest: fn()) -> Result<bool, ReadError> {
         let waiting = lock(&self.points).iter().find_map(|(point, state)| match state {
             State::Found(view) => Some((*point, view.clone())),
             State::Known(_) => None,
         });
         let Some((point, view)) = waiting else { return Ok(false) };
-        self.know(point, &view)?;
+        self.know(point, view.resting(rest))?;
         Ok(true)
     }
 
@@ -64,20 +64,20 @@ impl CompactionHashes {
         lock(&self.points).iter().rev().map(|(point, _)| *point).collect()
     }
 
-    /// The hash of the compaction at `point`, if it is one of the last.
+    /// The hash of the compaction at `point`, if it is one of the last; made with a `rest` now and then if nobody made it yet.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn at(&self, point: i64) -> Result<Option<StoreHash>, ReadError> {
+    pub fn at(&self, point: i64, rest: fn()) -> Result<Option<StoreHash>, ReadError> {
         let state = lock(&self.points).iter().find(|(at, _)| *at == point).map(|(_, state)| state.clone());
         match state {
-            Some(State::Found(view)) => self.know(point, &view).map(Some),
+            Some(State::Found(view)) => self.know(point, view.resting(rest)).map(Some),
             Some(State::Known(hash)) => Ok(Some(hash)),
             None => Ok(None),
         }
     }
 
-    fn know(&self, point: i64, view: &View) -> Result<StoreHash, ReadError> {
+    fn know(&self, point: i64, view: View) -> Result<StoreHash, ReadError> {
         let hash = view.hash(point)?;
         // It may have been dropped meanwhile.
         if let Some((_, state)) = lock(&self.points).iter_mut().find(|(at, _)| *at == point) {

@@ -29,6 +29,7 @@ use crate::caller::Caller;
 use crate::clock;
 use crate::datadir::Identity;
 use crate::peer::ask::{self, HashError, PeerHash};
+use crate::stint;
 use judge::{Compared, Hash};
 
 /// What a peer answered.
@@ -154,9 +155,9 @@ async fn compare(api: &Arc<Api>) -> Result<(), ApiError> {
 }
 
 async fn compare_compaction(api: &Arc<Api>, point: i64) -> Result<Compared, ApiError> {
-    let (view, hashes) = (api.shared.reader.view(), Arc::clone(&api.shared.hashes));
+    let (view, hashes) = (api.shared.reader.view().resting(stint::rest), Arc::clone(&api.shared.hashes));
     let (own, kept) = beside(api, move || {
-        let kept = hashes.at(point)?.map(Hash::from);
+        let kept = hashes.at(point, stint::rest)?.map(Hash::from);
         // Behind the newest point there is nothing but what was kept.
         Ok(match kept.filter(|_| view.compacted() != point) {
             Some(kept) => (kept, None),
@@ -191,7 +192,7 @@ async fn ask_peers(own: u64, cluster_id: u64, cluster: &Cluster, revision: i64) 
 }
 
 async fn own_hash(api: &Arc<Api>, revision: i64) -> Result<Hash, ApiError> {
-    let view = api.shared.reader.view();
+    let view = api.shared.reader.view().resting(stint::rest);
     beside(api, move || Ok(hash_at(&view, revision)?)).await
 }
 

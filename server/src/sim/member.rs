@@ -230,7 +230,7 @@ impl Member {
     fn upkeep(&mut self, random: &mut Random, report: &mut Report) -> Result<(), Trouble> {
         match random.below(4) {
             0 => {
-                self.applier.hashes().settle().map_err(stopped)?;
+                self.applier.hashes().settle(|| ()).map_err(stopped)?;
                 _ = self.background.step(200).map_err(stopped)?;
             }
             1 => _ = self.applier.store_mut().step(16).map_err(stopped)?,

@@ -5,6 +5,7 @@ use ketch_mvcc::{Cursor, Export, Fault, KeyRange, ReadError, View};
 use sha2::{Digest, Sha256};
 
 use super::format::{self, Header};
+use crate::stint;
 
 /// About how many bytes of changes are read at once. Part of no promise: a file may have chunks of any size.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -44,10 +45,11 @@ impl Source {
             // A view's own revision is neither compacted nor ahead.
             Err(ReadError::Compacted { .. } | ReadError::Future { .. }) => 0,
         };
+        let view = view.clone().resting(stint::rest);
         let header = Header { revision: view.revision(), compacted: view.compacted(), keys, version };
         Ok(Source {
-            view: view.clone(),
             export: view.export(Cursor::START),
+            view,
             header: Some(header),
             sha: Sha256::new(),
             written: 0,

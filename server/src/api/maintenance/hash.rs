@@ -13,10 +13,11 @@ use crate::api::error::ApiError;
 use crate::api::range::beside;
 use crate::apply::cluster::{TABLE_ALARMS, TABLE_CLUSTER, TABLE_MEMBERS, TABLE_MEMBERS_REMOVED};
 use crate::clock::Stopwatch;
+use crate::stint;
 
 /// `Maintenance.Hash`: over keys and tables.
 pub async fn hash(api: Arc<Api>, _context: Context, _request: HashRequest) -> Result<HashResponse, ApiError> {
-    let view = api.shared.reader.view();
+    let view = api.shared.reader.view().resting(stint::rest);
     let header = Some(api.shared.header(view.revision()));
     let watch = Stopwatch::start();
     let hash = beside(&api, move || {
@@ -46,9 +47,9 @@ pub async fn hash_kv(
     let watch = Stopwatch::start();
     let hashes = Arc::clone(&api.shared.hashes);
     // A hash at an older revision reads the changes since.
-    let found = beside(&api, move || match hashes.at(request.revision)? {
+    let found = beside(&api, move || match hashes.at(request.revision, stint::rest)? {
         Some(of_a_compaction) => Ok(of_a_compaction),
-        None => Ok(view.hash(request.revision)?),
+        None => Ok(view.resting(stint::rest).hash(request.revision)?),
     });
     let found = found.await?;
     api.metrics.hash_rev.observe(watch.elapsed());

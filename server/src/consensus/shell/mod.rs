@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::propose::Proposed;
 use crate::staging::{Pinned, Staging};
 use crate::state::Shared;
+use crate::stint;
 use crate::sync::lock;
 use crate::wait::{AppliedWaiters, Waiters};
 
@@ -451,6 +452,9 @@ impl Driver {
         let Some(mut log) = try_lock(&self.log) else { return false };
         let jobs = self.log_queue.take();
         let must_sync = jobs.iter().any(|job| job.must_sync);
+        if must_sync {
+            stint::asked();
+        }
         let watch = Stopwatch::start();
         self.note_log_busy(true);
         let persisted = log.persist(jobs);

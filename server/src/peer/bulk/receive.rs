@@ -23,6 +23,7 @@ use crate::peer::network::Inner;
 use crate::peer::table::Peer;
 use crate::peer::{PING_EVERY, codec};
 use crate::staging::{StageError, Staging};
+use crate::stint;
 
 /// Chunks that wait for the disk.
 const WAITING_MAX: usize = 2;
@@ -105,6 +106,7 @@ fn stage(
             return say(Progress::Refused(error.to_string()));
         }
         say(Progress::Taken(chunk.len() as u64));
+        stint::rest();
     }
     let sync = Stopwatch::start();
     say(match staging.finish(incoming) {

@@ -22,6 +22,7 @@ use crate::peer::network::Inner;
 use crate::peer::reports::Report;
 use crate::peer::table::Peer;
 use crate::staging::Pinned;
+use crate::stint;
 
 /// Pause before a transfer that was cut off goes on.
 const RESUME_AFTER: Duration = Duration::from_millis(100);
@@ -150,7 +151,7 @@ async fn transfer(
     let mut announcement = Outgoing::default();
     announcement.push(Kind::Message, |body| codec::encode(message, body));
     sender.write(announcement).await?;
-    let export = pinned.view.export_after(&sender.held().await?);
+    let export = pinned.view.clone().resting(stint::rest).export_after(&sender.held().await?);
     if export.goes_on_from_another() {
         let to = format_args!("{:x}", peer.id).to_string();
         tracing::info!(

@@ -190,7 +190,7 @@ impl World {
         let stuck = node.stuck;
         let Some(live) = node.live.as_mut().filter(|_| !stuck) else { return Ok(()) };
         let step = match duty {
-            0 => match live.applier.hashes().settle() {
+            0 => match live.applier.hashes().settle(|| ()) {
                 Ok(_) => live.background.step(200).map(|_| ()).map_err(|fault| fault.to_string()),
                 Err(error) => Err(error.to_string()),
             },
