@@ -2,10 +2,13 @@
 //! the console form of the same.
 
 use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -13,7 +16,10 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 /// Starts logging as `config` says. Does nothing if the process logs already.
-pub fn start(config: &LogConfig) {
+///
+/// # Errors
+/// A file that cannot be opened, in etcd's words.
+pub fn start(config: &LogConfig) -> Result<(), String> {
     let level = match config.level {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Info => Level::INFO,
@@ -21,14 +27,66 @@ pub fn start(config: &LogConfig) {
         // etcd's levels above error end the process when they are used; as thresholds they mean silence.
         _ => Level::ERROR,
     };
-    let to_stdout = matches!(config.output, LogOutput::Stdout);
     let json = matches!(config.format, LogFormat::Json);
+    let outputs = Outputs(config.outputs.iter().map(open).collect::<Result<_, _>>()?);
     let builder = tracing_subscriber::fmt().with_max_level(level).event_format(Lines { json });
-    let _already = if to_stdout {
-        builder.with_writer(std::io::stdout).try_init()
-    } else {
-        builder.with_writer(std::io::stderr).try_init()
-    };
+    let _already = builder.with_writer(outputs).try_init();
+    Ok(())
+}
+
+/// Places that each line is written to.
+struct Outputs(Vec<Sink>);
+
+enum Sink {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
+fn open(output: &LogOutput) -> Result<Sink, String> {
+    Ok(match output {
+        LogOutput::Stderr => Sink::Stderr,
+        LogOutput::Stdout => Sink::Stdout,
+        LogOutput::File(path) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            Sink::File(file.map_err(|error| {
+                let path = path.display().to_string();
+                format!("open sink {path:?}: open {path}: {}", in_go(&error))
+            })?)
+        }
+    })
+}
+
+/// The system's reason without its number, as Go has it.
+fn in_go(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+impl<'a> MakeWriter<'a> for Outputs {
+    type Writer = &'a Outputs;
+
+    fn make_writer(&'a self) -> &'a Outputs {
+        self
+    }
+}
+
+/// A place that does not take a line keeps nobody from serving, and the others get it.
+impl io::Write for &Outputs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        for sink in &self.0 {
+            let _lost = match sink {
+                Sink::Stderr => io::Write::write_all(&mut io::stderr(), line),
+                Sink::Stdout => io::Write::write_all(&mut io::stdout(), line),
+                Sink::File(file) => io::Write::write_all(&mut { file }, line),
+            };
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Lines {

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> ExitCode {
-    logging::start(&config.log);
+    if let Err(why) = logging::start(&config.log) {
+        eprintln!("{why}");
+        return ExitCode::FAILURE;
+    }
     for notice in &config.notices {
         if notice.warning {
             tracing::warn!(subject = notice.subject, "{}", notice.message);

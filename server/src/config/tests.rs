@@ -289,7 +289,23 @@ fn a_member_that_joins_takes_its_id_from_the_cluster() {
 #[test]
 fn logger_options() {
     let config = run(&["--log-level=debug", "--log-format=console", "--log-outputs=stdout"]);
-    assert_eq!((config.log.level, config.log.output), (LogLevel::Debug, LogOutput::Stdout));
+    assert_eq!((config.log.level, config.log.outputs), (LogLevel::Debug, vec![LogOutput::Stdout]));
+    for (words, outputs) in [
+        ("default", vec![LogOutput::Stderr]),
+        ("stdout,stderr,stdout", vec![LogOutput::Stderr, LogOutput::Stdout]),
+        ("stdout,/dev/null,x", vec![]),
+        (
+            "stdout,/x,y,file:///z",
+            vec!["/x", "/z"]
+                .into_iter()
+                .map(|path| LogOutput::File(path.into()))
+                .chain([LogOutput::Stdout])
+                .chain([LogOutput::File("y".into())])
+                .collect(),
+        ),
+    ] {
+        assert_eq!(run(&[&format!("--log-outputs={words}")]).log.outputs, outputs, "{words}");
+    }
     for (arg, message) in [
         ("--logger=capnslog", "--logger=capnslog is removed in v3.5"),
         ("--log-format=xml", "unknown log format: xml, supported values json, console"),

@@ -37,7 +37,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     row(
         Group::Logging,
-        Status::Differs("files and the journal are refused"),
+        Status::Differs("the journal is refused"),
         "log-outputs",
         Kind::StringSet,
         "default",

@@ -38,6 +38,43 @@ fn ports_are_shared_by_those_who_want_to() {
 }
 
 #[test]
+fn lines_go_to_every_output() {
+    let Some(tools) = programs::real_etcd("lines_go_to_every_output") else { return };
+    for program in [tools.join("etcd"), programs::ketch()] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lines");
+        std::fs::write(&file, "before\n").unwrap();
+        let mut server = Instance::new(program, dir.path().join("data"));
+        server.flags = vec![format!("--log-outputs=stdout,{}", file.display())];
+        let process = server.start();
+        let lines = std::fs::read_to_string(&file).unwrap();
+        let (first, lines) = lines.split_once('\n').unwrap();
+        assert_eq!(first, "before");
+        assert!(lines.contains(READY), "{lines}");
+        let log = process.log();
+        assert!(lines.lines().all(|line| log.lines().any(|found| found == line)), "{lines}\n{log}");
+    }
+}
+
+#[test]
+fn outputs_that_cannot_be_opened_are_refused_alike() {
+    let Some(tools) = programs::real_etcd("outputs_that_cannot_be_opened_are_refused_alike") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for (output, why) in [("none/lines", "no such file or directory"), ("", "is a directory")] {
+        let output = format!("{}/{output}", dir.path().display());
+        for program in [tools.join("etcd"), programs::ketch()] {
+            let mut server = Instance::new(program, dir.path().join("data"));
+            server.flags = vec![format!("--log-outputs={output}")];
+            let mut process = server.spawn();
+            assert_eq!(process.wait().code(), Some(1), "{}", process.log());
+            let told = process.log().replace("\\\"", "\"");
+            let expected = format!("open sink \"{output}\": open {output}: {why}");
+            assert!(told.contains(&expected), "no {expected} in {told}");
+        }
+    }
+}
+
+#[test]
 fn space_is_told_of_alike() {
     const DB: [&str; 4] = [
         "current-db-size-bytes",
