@@ -3,6 +3,7 @@
 mod connection;
 mod http2;
 mod keepalive;
+mod socket;
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -13,12 +14,15 @@ use std::time::Duration;
 use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::api::Api;
 use crate::api::slow::Remote;
 use crate::config::Url;
+
+pub(crate) use connection::Early;
+pub(crate) use socket::Socket;
 
 /// How long to rest after the system refused to accept a connection (out of file descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -164,8 +168,29 @@ pub async fn serve(
 pub(crate) type Stream = Box<dyn Transport>;
 
 /// A stream of bytes in both directions.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The socket, taken from the event loop.
+    fn into_socket(self: Box<Self>) -> io::Result<Socket>;
+}
+
+impl Transport for TcpStream {
+    fn into_socket(self: Box<Self>) -> io::Result<Socket> {
+        self.into_std().map(Socket::Tcp)
+    }
+}
+
+impl Transport for UnixStream {
+    fn into_socket(self: Box<Self>) -> io::Result<Socket> {
+        self.into_std().map(Socket::Unix)
+    }
+}
+
+#[cfg(test)]
+impl Transport for tokio::io::DuplexStream {
+    fn into_socket(self: Box<Self>) -> io::Result<Socket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 async fn accept(listener: &Listener) -> io::Result<(Stream, Remote)> {
     match listener {

@@ -28,6 +28,11 @@ type Shard<T> = HashMap<u64, Waiter<T>, BuildHasherDefault<Counting>>;
 pub trait Sink<T>: std::fmt::Debug + Send + Sync {
     /// The value for `name` is there; `None` if the room was closed. Must not wait.
     fn take(&self, name: u32, value: Option<T>);
+
+    /// The same where nobody else waits for anything: what is to be done with it may be done at once. Must not wait.
+    fn take_alone(&self, name: u32, value: Option<T>) {
+        self.take(name, value);
+    }
 }
 
 #[derive(Debug)]
@@ -109,6 +114,15 @@ impl<T> Waiters<T> {
     pub fn complete(&self, number: u64, value: T) {
         if let Some(waiter) = self.remove(number) {
             waiter.give(Some(value));
+        }
+    }
+
+    /// The same where nobody else waits; see [`Sink::take_alone`].
+    pub fn complete_alone(&self, number: u64, value: T) {
+        match self.remove(number) {
+            Some(Waiter::Sink(sink, name)) => sink.take_alone(name, Some(value)),
+            Some(waiter) => waiter.give(Some(value)),
+            None => {}
         }
     }
 
@@ -220,12 +234,33 @@ mod tests {
     }
 
     #[derive(Debug, Default)]
-    struct Taken(Mutex<Vec<(u32, Option<u8>)>>);
+    struct Taken(Mutex<Vec<(u32, Option<u8>)>>, AtomicUsize);
 
     impl Sink<u8> for Taken {
         fn take(&self, name: u32, value: Option<u8>) {
             lock(&self.0).push((name, value));
         }
+
+        fn take_alone(&self, name: u32, value: Option<u8>) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.take(name, value);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_is_told_when_nobody_else_waits() {
+        let (waiters, sink) = (Waiters::default(), Arc::new(Taken::default()));
+        waiters.register_sink(1, Arc::<Taken>::clone(&sink), 11);
+        waiters.complete_alone(1, 10);
+        waiters.complete_alone(1, 20);
+        let mut task = waiters.register(2);
+        waiters.complete_alone(2, 30);
+        assert_eq!(task.value().await, Some(30));
+        assert_eq!(
+            (lock(&sink.0).as_slice(), sink.1.load(Ordering::Relaxed)),
+            ([(11, Some(10))].as_slice(), 1)
+        );
+        assert_eq!(waiters.pending(), 0);
     }
 
     #[test]

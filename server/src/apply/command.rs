@@ -46,6 +46,16 @@ pub fn encode(id: RequestId, caller: &Caller, mut request: InternalRaftRequest) 
     bytes.into()
 }
 
+/// Whether a committed command is a put, as far as its first byte tells: what applying it takes is known then. One that is and does not look
+/// like it was not encoded by [`encode`].
+#[must_use]
+pub fn is_put(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&PUT)
+}
+
+/// Key of the field `put`, the first one of a command that is one: 4, length-delimited.
+const PUT: u8 = 4 << 3 | 2;
+
 /// Reads a committed command back.
 ///
 /// # Errors
@@ -60,7 +70,7 @@ pub fn decode(bytes: &Bytes) -> Result<(Option<RequestId>, InternalRaftRequest),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ketch_proto::etcdserverpb::PutRequest;
+    use ketch_proto::etcdserverpb::{PutRequest, TxnRequest};
 
     fn put() -> InternalRaftRequest {
         let put = PutRequest {
@@ -77,6 +87,16 @@ mod tests {
         let (found, request) = decode(&encode(id, &Caller::default(), put())).unwrap();
         assert_eq!(found, Some(id));
         assert_eq!(request.put, put().put);
+    }
+
+    #[test]
+    fn a_put_is_told_by_its_first_byte() {
+        let id = RequestId::new(7, 3, 9);
+        let caller = Caller { user: "root".into(), auth_revision: 7 };
+        assert!(is_put(&encode(id, &caller, put())));
+        let txn = InternalRaftRequest { txn: Some(TxnRequest::default()), ..InternalRaftRequest::default() };
+        assert!(!is_put(&encode(id, &caller, txn)));
+        assert!(!is_put(&[]), "the entry that a leader begins with");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A lane from a peer: the handshake's other side, then batches of messages for raft.
+//! A lane from a peer: the handshake's other side, then, where they wait for no disk, batches of messages for raft.
 
 use std::fmt;
 use std::io;
@@ -7,25 +7,27 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use ketch_raft::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::frame::{self, FrameError, Kind, Outgoing};
+use super::frame::{self, FrameError, Kind};
 use super::handshake::{
     self, BOOT, CLUSTER, CLUSTER_MISMATCH, Caller, INCOMPATIBLE_VERSION, PROTOCOL, VERSION,
 };
 use super::network::Network;
-use super::table::{Peer, Wish};
+use super::reader::{self, Batch};
+use super::table::{LaneKind, Peer, Wish};
 use super::{QUIET_MAX, bulk, codec};
 use crate::version;
 
-/// What is read at once, and what a block of entries that share memory comes to.
+/// The lane of snapshots.
+const BULK: &str = "bulk";
+/// What is read at once.
 const BLOCK: usize = 64 << 10;
 /// A longer frame's memory grows as its bytes come: a damaged length reserves no more than this.
 const RESERVE_MAX: usize = 4 << 20;
@@ -41,7 +43,7 @@ pub(super) async fn open_lane(
         Err((status, why)) => refuse(status, why),
         Ok((peer, caller)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            let runtime = if lane == "bulk" { net.bulk.clone() } else { Handle::current() };
+            let runtime = if lane == BULK { net.bulk.clone() } else { Handle::current() };
             runtime.spawn(serve(Arc::clone(&net), peer, caller, lane, upgrade));
             let mut answer = Response::new(Body::empty());
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -62,7 +64,7 @@ type Refusal = (StatusCode, &'static str);
 fn accept(net: &Network, lane: &str, headers: &HeaderMap) -> Result<(Arc<Peer>, Caller), Refusal> {
     let caller =
         net.inner.identity.check(headers).inspect_err(|(_, why)| note_mismatch(net, headers, why))?;
-    if !matches!(lane, "urgent" | "append" | "bulk") {
+    if lane != BULK && LaneKind::of_name(lane).is_none() {
         return Err((StatusCode::NOT_FOUND, "invalid path"));
     }
     if net.is_removed(caller.id) {
@@ -150,18 +152,12 @@ impl From<FrameError> for LaneError {
 
 async fn serve(net: Arc<Network>, peer: Arc<Peer>, caller: Caller, lane: String, upgrade: OnUpgrade) {
     let Ok(upgraded) = upgrade.await else { return };
-    let outcome = match lane.as_str() {
-        "bulk" => bulk::receive(&net.inner, &peer, caller, upgraded).await,
-        _ => receive(&net, &peer, caller, upgraded).await,
+    let outcome = match LaneKind::of_name(&lane) {
+        None => bulk::receive(&net.inner, &peer, caller, upgraded).await,
+        Some(LaneKind::Urgent) => receive(&net, &peer, caller, upgraded).await,
+        Some(LaneKind::Append) => reader::start(&net, Arc::clone(&peer), caller, upgraded),
     };
-    match outcome {
-        Ok(()) | Err(LaneError::Io(_)) => {}
-        Err(error) => {
-            peer.meter.received_failures.inc();
-            let peer = format_args!("{:x}", peer.id);
-            tracing::warn!(remote_peer_id = %peer, lane, %error, "closed a damaged connection from a peer");
-        }
-    }
+    note_end(&peer, &lane, outcome);
 }
 
 /// Hands the lane's messages to raft, as many at once as have come.
@@ -204,6 +200,18 @@ async fn receive(net: &Network, peer: &Peer, caller: Caller, upgraded: Upgraded)
     Ok(())
 }
 
+/// Logs how a lane from a peer ended, if it did not end as connections do.
+pub(super) fn note_end(peer: &Peer, lane: &str, outcome: Result<(), LaneError>) {
+    match outcome {
+        Ok(()) | Err(LaneError::Io(_)) => {}
+        Err(error) => {
+            peer.meter.received_failures.inc();
+            let peer = format_args!("{:x}", peer.id);
+            tracing::warn!(remote_peer_id = %peer, lane, %error, "closed a damaged connection from a peer");
+        }
+    }
+}
+
 /// Whether the lane belongs to the past: the peer is no member, or started anew.
 pub(super) fn is_over(wishes: &watch::Receiver<Wish>, caller: Caller) -> bool {
     let wish = wishes.borrow();
@@ -216,36 +224,5 @@ pub(super) fn make_room(buffer: &mut BytesMut) {
         || frame::missing(buffer) > buffer.capacity() - buffer.len()
     {
         buffer.reserve(frame::missing(buffer).clamp(BLOCK, RESERVE_MAX));
-    }
-}
-
-/// What came with one read.
-#[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    pongs: Outgoing,
-}
-
-impl Batch {
-    /// Takes all whole frames out of `buffer`. What came before damage is good.
-    fn fill(&mut self, buffer: &mut BytesMut, own: u64) -> Result<(), LaneError> {
-        while let Some((kind, body)) = frame::next_frame(buffer)? {
-            match kind {
-                Kind::Message => {
-                    let message = codec::decode(body).map_err(LaneError::Message)?;
-                    if message.to != own {
-                        return Err(LaneError::Misdirected);
-                    }
-                    self.messages.push(message);
-                }
-                Kind::Ping => self.pongs.push(Kind::Pong, |pong| pong.encoded.put_slice(&body)),
-                other => return Err(LaneError::Kind(other)),
-            }
-        }
-        Ok(())
-    }
-
-    fn take_pongs(&mut self) -> BytesMut {
-        std::mem::take(&mut self.pongs).into_bytes()
     }
 }

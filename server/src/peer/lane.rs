@@ -22,6 +22,7 @@ use super::codec;
 use super::frame::{Kind, Outgoing};
 use super::stream::Stream;
 use crate::clock;
+use crate::consensus::shell::Pace;
 use crate::metrics::Counter;
 use crate::sync::lock;
 
@@ -117,15 +118,15 @@ impl Lane {
     }
 
     /// Writes what waits at once, or leaves it to the link's task when messages come so fast that they are better written
-    /// together: each write costs the system more than the message costs us.
-    pub(crate) fn hand_over(&self, sent_bytes: &Counter) {
+    /// together: each write costs the system more than the message costs us. A lone one has no company to wait for.
+    pub(crate) fn hand_over(&self, pace: Pace, sent_bytes: &Counter) {
         let now = clock::now();
         let is_fast = {
             let mut state = lock(&self.state);
             let Some(link) = state.link.as_mut() else { return };
             link.last.replace(now).is_some_and(|last| now - last < FAST)
         };
-        if is_fast { self.wake.notify_one() } else { self.flush(sent_bytes) }
+        if is_fast && pace == Pace::Busy { self.wake.notify_one() } else { self.flush(sent_bytes) }
     }
 
     /// Writes what waits, as far as the socket takes it. Never waits.

@@ -9,9 +9,9 @@
 //!
 //! | file | does |
 //! | --- | --- |
-//! | `network.rs` | the peers of a member; the threads `ketch-peer` and, for snapshots, `ketch-bulk`, each with an event loop of its own |
+//! | `network.rs` | the peers of a member; the threads `ketch-peer` and, for snapshots, `ketch-bulk`, each with an event loop of its own; those of the readers |
 //! | `table.rs`, `lane.rs`, `link.rs` | one peer; what waits for it, written by whoever brings it; the task that keeps a lane connected |
-//! | `accept.rs` | a lane from a peer, batches for raft |
+//! | `accept.rs`, `reader.rs` | a lane from a peer; the thread that waits for entries and does what a lone one leads to |
 //! | `bulk/` | snapshots |
 //! | `codec/`, `frame.rs`, `handshake.rs` | the bytes (`docs/format/peer.md`) |
 //! | `stream.rs` | the transport beneath |
@@ -30,6 +30,7 @@ mod http;
 mod lane;
 mod link;
 mod network;
+mod reader;
 mod reports;
 mod stream;
 mod table;
@@ -52,10 +53,13 @@ const QUIET_TICKS_MAX: u32 = 3;
 /// A connection from a peer on which nothing comes for so long is closed: pings come more often.
 const QUIET_MAX: Duration = Duration::from_secs(5);
 
-/// What comes from the peers. Called on the network's thread, never from inside [`Network::send`]; must not block.
+/// What comes from the peers. Called on threads of the network, never from inside [`Network::send`]; must not block, but for
+/// [`appends`](Self::appends).
 pub trait Inlet: Send + Sync + 'static {
     /// Messages, in the order in which one peer sent them on one lane.
     fn messages(&self, messages: Vec<Message>);
+    /// The same, from a lane for entries: what comes behind them may wait as long as the disk needs for them.
+    fn appends(&self, messages: Vec<Message>);
     /// Messages to `to` were lost.
     fn unreachable(&self, to: NodeId);
     /// How the transfer of a snapshot to `to` ended: staged and durable over there, or not.

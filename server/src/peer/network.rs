@@ -1,4 +1,4 @@
-//! The network of one member: its peers, the thread they are served on, and what is told to raft.
+//! The network of one member: its peers, the threads they are served on, and what is told to raft.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,7 +19,7 @@ use super::{Inlet, NetworkOptions, bulk, link};
 use crate::apply::cluster::Cluster;
 use crate::clock::{self, Stopwatch};
 use crate::config::Url;
-use crate::consensus::shell::Outlet;
+use crate::consensus::shell::{Outlet, Pace};
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::serve::{self, Connections, Listener, Protocols};
@@ -65,6 +65,8 @@ pub struct Network {
     pub(super) bulk: Handle,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that wait for what peers send.
+    readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -74,7 +76,7 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Starts the threads `ketch-peer` and, for snapshots, `ketch-bulk`. Peers come with [`set_members`](Self::set_members).
+    /// Starts the threads `ketch-peer` and, for snapshots, `ketch-bulk`; each peer's lane for entries gets one more. Peers come with [`set_members`](Self::set_members).
     ///
     /// # Errors
     /// The system refuses a thread or what its event loop needs.
@@ -134,12 +136,18 @@ impl Network {
             bulk: bulk_handle,
             stop,
             threads: Mutex::new(threads),
+            readers: Mutex::default(),
         }))
     }
 
     /// Sends `messages`, in order for each peer and lane. Never waits: what a lane has no room for is dropped, and raft
     /// told so once until the lane is fine again.
     pub fn send(&self, messages: &[Message], pinned: Option<&Pinned>) {
+        self.send_at(Pace::Busy, messages, pinned);
+    }
+
+    /// The same at the given pace.
+    fn send_at(&self, pace: Pace, messages: &[Message], pinned: Option<&Pinned>) {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         // Which lanes have something to write: peers are few.
         let mut touched: Vec<(&Arc<Peer>, LaneKind)> = Vec::new();
@@ -167,7 +175,7 @@ impl Network {
         // What is small and urgent goes first.
         touched.sort_by_key(|(_, which)| *which as u32);
         for (peer, which) in touched {
-            peer.lane(which).hand_over(&peer.meter.sent_bytes);
+            peer.lane(which).hand_over(pace, &peer.meter.sent_bytes);
         }
     }
 
@@ -278,13 +286,26 @@ impl Network {
         Ok(())
     }
 
-    /// Ends all connections and the thread.
+    /// Starts the thread of a lane from a peer. [`stop`](Self::stop) waits for its end.
+    pub(super) fn spawn_reader(&self, life: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("ketch-lane".into()).spawn(life)?;
+        let mut readers = lock(&self.readers);
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(thread);
+        Ok(())
+    }
+
+    /// Ends all connections and their threads.
     pub fn stop(&self) {
         let peers = std::mem::take(&mut *self.peers.write().unwrap_or_else(PoisonError::into_inner));
         peers.values().for_each(|peer| peer.end());
         self.stop.send_replace(true);
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             let _ended = thread.join();
+        }
+        // Behind the thread that starts them. Their connections are over, those that were just accepted too.
+        for reader in std::mem::take(&mut *lock(&self.readers)) {
+            let _ended = reader.join();
         }
     }
 }
@@ -303,8 +324,8 @@ fn serve_until(runtime: Runtime, mut stopped: watch::Receiver<bool>) {
 const STREAMS_MAX: u32 = 100;
 
 impl Outlet for Network {
-    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
-        Network::send(self, &messages, pinned.as_ref());
+    fn send(&self, pace: Pace, messages: Vec<Message>, pinned: Option<Pinned>) {
+        self.send_at(pace, &messages, pinned.as_ref());
     }
 
     fn members(&self, cluster: &Cluster) {
@@ -314,6 +335,7 @@ impl Outlet for Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        self.peers.get_mut().unwrap_or_else(PoisonError::into_inner).values().for_each(|peer| peer.end());
         self.stop.send_replace(true);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ketch_raft::{Body, NodeId};
+use ketch_raft::{Body, NO_ROUND, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use super::lane::{Lane, Limit};
 use crate::clock;
 use crate::config::Url;
 use crate::metrics::PeerMeter;
+use crate::serve::Socket;
 use crate::sync::lock;
 
 /// What may wait for the urgent lane: messages of a few dozen bytes.
@@ -36,11 +37,19 @@ impl LaneKind {
         }
     }
 
+    /// The lane of this name, if it is one that stays.
+    pub(crate) fn of_name(name: &str) -> Option<LaneKind> {
+        [LaneKind::Urgent, LaneKind::Append].into_iter().find(|which| which.name() == name)
+    }
+
     /// The lane that carries `body`. All appends go the same way, those without entries too: one that overtakes others
-    /// would be refused and cost the leader its pipeline.
+    /// would be refused and cost the leader its pipeline. What only tells of a commit goes with them: who has nothing else to do may
+    /// apply it on the thread that reads it, and heartbeats do not wait for that.
     pub(crate) fn of(body: &Body) -> LaneKind {
         match body {
-            Body::Append { .. } | Body::Propose { .. } => LaneKind::Append,
+            Body::Append { .. } | Body::Propose { .. } | Body::Heartbeat { round: NO_ROUND, .. } => {
+                LaneKind::Append
+            }
             _ => LaneKind::Urgent,
         }
     }
@@ -67,8 +76,17 @@ pub(crate) struct Peer {
     append: Lane,
     wish: watch::Sender<Wish>,
     connected: Mutex<Connected>,
+    /// Its lanes for entries, which threads wait for.
+    accepted: Mutex<Vec<Accepted>>,
     /// Snapshots under way to it.
     pub(crate) snapshots: AtomicUsize,
+}
+
+/// A lane for entries from the peer, which a thread waits for.
+#[derive(Debug)]
+struct Accepted {
+    boot: u64,
+    socket: Arc<Socket>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +105,7 @@ impl Peer {
             append: Lane::new(APPEND),
             wish: watch::Sender::default(),
             connected: Mutex::default(),
+            accepted: Mutex::default(),
             snapshots: AtomicUsize::new(0),
         }
     }
@@ -119,7 +138,24 @@ impl Peer {
             wish.boot = wish.boot.max(boot);
             newer
         });
+        self.hang_up(|lane| lane.boot < boot);
         self.wish.borrow().boot == boot
+    }
+
+    /// A lane for entries from start `boot` of the peer stands. It has one: an earlier one, of whose end nothing was heard, is over.
+    pub(crate) fn take_in(&self, boot: u64, socket: &Arc<Socket>) {
+        self.hang_up(|lane| lane.boot <= boot);
+        lock(&self.accepted).push(Accepted { boot, socket: Arc::clone(socket) });
+    }
+
+    /// The lane is over.
+    pub(crate) fn let_go(&self, socket: &Arc<Socket>) {
+        self.hang_up(|lane| Arc::ptr_eq(&lane.socket, socket));
+    }
+
+    /// Ends these lanes from the peer, and the waiting of their threads.
+    fn hang_up(&self, over: impl Fn(&Accepted) -> bool) {
+        lock(&self.accepted).extract_if(.., |lane| over(lane)).for_each(|lane| lane.socket.shutdown());
     }
 
     /// It is worth to dial at once.
@@ -130,6 +166,7 @@ impl Peer {
     /// Ends all tasks of the peer.
     pub(crate) fn end(&self) {
         self.wish.send_modify(|wish| wish.unwanted = true);
+        self.hang_up(|_all| true);
     }
 
     pub(crate) fn wishes(&self) -> watch::Receiver<Wish> {

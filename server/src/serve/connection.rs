@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::http2::Http2;
-use super::{Connections, Protocols, Stream};
+use super::{Connections, Protocols, Socket, Stream};
 use crate::api::slow::Remote;
 use crate::h2::PREFACE;
 
@@ -40,7 +40,10 @@ pub(super) async fn serve(
     match sniffed {
         // In a task of its own, which has room for nothing else: there may be many that are idle.
         Ok((true, _)) if protocols.http1_only => {}
-        Ok((true, _)) => drop(tokio::spawn(Http2::new(stream, remote, protocols, &connections, stop))),
+        Ok((true, _)) => {
+            let connection = Http2::new(stream, remote, protocols, &connections, stop);
+            drop(tokio::spawn(connection.into_future()));
+        }
         Ok((false, early)) => http1(Early { early, stream }, protocols, stop).await,
         Err(_gone) => {}
     }
@@ -60,7 +63,7 @@ async fn grpc_alone(
         _ = stop.wait_for(|&stop| stop) => return,
     };
     if let Ok(Ok(true)) = greeted {
-        drop(tokio::spawn(connection));
+        drop(tokio::spawn(connection.into_future()));
     }
 }
 
@@ -127,9 +130,16 @@ impl Stopping {
 }
 
 /// A stream of which something was read already.
-struct Early {
+pub(crate) struct Early {
     early: Bytes,
     stream: Stream,
+}
+
+impl Early {
+    /// What was read and not used, and the socket, taken from the event loop.
+    pub(crate) fn into_socket(self) -> io::Result<(Bytes, Socket)> {
+        Ok((self.early, self.stream.into_socket()?))
+    }
 }
 
 impl AsyncRead for Early {

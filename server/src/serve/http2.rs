@@ -10,12 +10,13 @@ use std::convert::Infallible;
 use std::future::{poll_fn, ready as at_once};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
@@ -34,7 +35,7 @@ use crate::grpc::outgoing::Outgoing;
 use crate::h2::{Bell, Body, Event, Link, Options, Output, PREFACE, Reason, Reply, RequestHead, Sent, State};
 use crate::metrics::CountRpcsLayer;
 use crate::propose::Proposed;
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 use crate::wait::Sink;
 
 /// How much is read at a time, in bytes.
@@ -49,8 +50,10 @@ thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// One connection. Ready when it has ended.
+/// One connection; served by the future that it becomes.
 pub(super) struct Http2 {
+    /// For those who answer in place of its task.
+    this: Weak<Mutex<Http2>>,
     stream: Stream,
     remote: Remote,
     link: Arc<Link>,
@@ -77,12 +80,34 @@ struct Calls {
 struct Outcomes {
     values: Mutex<Vec<(u32, Option<Proposed>)>>,
     bell: Arc<Bell>,
+    connection: Weak<Mutex<Http2>>,
+    /// Where tasks are started.
+    runtime: Handle,
+}
+
+impl Outcomes {
+    /// Answers on the calling thread. False if that is left to the connection's task.
+    fn answer_here(&self) -> bool {
+        // One that is gone has nothing to say.
+        let Some(connection) = self.connection.upgrade() else { return true };
+        // The task may be about to look for outcomes, or past it.
+        let Some(mut connection) = try_lock(&connection) else { return false };
+        let _inside = self.runtime.enter();
+        connection.answer()
+    }
 }
 
 impl Sink<Proposed> for Outcomes {
     fn take(&self, stream: u32, value: Option<Proposed>) {
         lock(&self.values).push((stream, value));
         self.bell.ring();
+    }
+
+    fn take_alone(&self, stream: u32, value: Option<Proposed>) {
+        lock(&self.values).push((stream, value));
+        if !self.answer_here() {
+            self.bell.ring();
+        }
     }
 }
 
@@ -101,7 +126,20 @@ impl Http2 {
         let keepalive = KeepAlive::new(connections.keepalive);
         let (sending, stopping) = (Output::default(), Stopping::new(stop));
         let handshake = Some(Box::pin(sleep(connections.handshake)));
-        Http2 { stream, remote, link, sending, protocols, calls: None, keepalive, handshake, stopping }
+        let (this, calls) = (Weak::new(), None);
+        Http2 { this, stream, remote, link, sending, protocols, calls, keepalive, handshake, stopping }
+    }
+
+    /// Answers what has come to something, in place of the task. False if it is needed after all.
+    fn answer(&mut self) -> bool {
+        // It waits for room as well.
+        if !self.link.here(|state| state.wants_input()) {
+            return false;
+        }
+        self.finish_calls();
+        let waker = Waker::from(Arc::clone(self.link.bell()));
+        let sent = self.poll_send(&mut Context::from_waker(&waker));
+        matches!(sent, Poll::Ready(Ok(()))) && !self.link.here(|state| state.is_over())
     }
 
     /// Says the settings, then waits until the client has said whether it speaks HTTP/2, in as many bytes as that takes.
@@ -176,7 +214,12 @@ impl Http2 {
         let calls = self.calls.get_or_insert_with(|| Calls {
             express: Express::new(Arc::clone(api), self.remote),
             pending: HashMap::new(),
-            outcomes: Arc::new(Outcomes { values: Mutex::default(), bell: Arc::clone(self.link.bell()) }),
+            outcomes: Arc::new(Outcomes {
+                values: Mutex::default(),
+                bell: Arc::clone(self.link.bell()),
+                connection: Weak::clone(&self.this),
+                runtime: Handle::current(),
+            }),
             timer: None,
         });
         match calls.express.begin(stream, head, body) {
@@ -338,31 +381,52 @@ impl Drop for Http2 {
     }
 }
 
-impl Future for Http2 {
+/// The life of a connection: ready when it has ended. Its task is not the only one to answer: who has carried out the only command under
+/// way does so too.
+pub(super) struct Served(Arc<Mutex<Http2>>);
+
+impl IntoFuture for Http2 {
+    type Output = ();
+    type IntoFuture = Served;
+
+    fn into_future(mut self) -> Served {
+        Served(Arc::new_cyclic(|this| {
+            self.this = Weak::clone(this);
+            Mutex::new(self)
+        }))
+    }
+}
+
+impl Future for Served {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.link.bell().listen(context);
-        if this.mind_the_time(context).is_ready() {
+        lock(&self.0).poll(context)
+    }
+}
+
+impl Http2 {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.link.bell().listen(context);
+        if self.mind_the_time(context).is_ready() {
             return Poll::Ready(());
         }
         let mut reads = 0;
         loop {
-            let wanted = this.link.here(|state| state.wants_input());
-            let read = this.poll_read(context);
-            this.finish_calls();
+            let wanted = self.link.here(|state| state.wants_input());
+            let read = self.poll_read(context);
+            self.finish_calls();
             // Behind the reading, which may have set the timer: one that was not polled wakes nobody.
-            if let Some(calls) = &mut this.calls {
-                calls.mind_the_time(context, &this.link);
+            if let Some(calls) = &mut self.calls {
+                calls.mind_the_time(context, &self.link);
             }
-            if let Poll::Ready(Err(_broken)) = this.poll_send(context) {
+            if let Poll::Ready(Err(_broken)) = self.poll_send(context) {
                 return Poll::Ready(());
             }
-            let (over, sent) = this.link.here(|state| (state.is_over(), state.is_sent()));
+            let (over, sent) = self.link.here(|state| (state.is_over(), state.is_sent()));
             if over && sent {
                 // The last word is with the system; whether the client hears it is its business.
-                let _closed = ready!(Pin::new(&mut this.stream).poll_shutdown(context));
+                let _closed = ready!(Pin::new(&mut self.stream).poll_shutdown(context));
                 return Poll::Ready(());
             }
             match read {
@@ -375,7 +439,7 @@ impl Future for Http2 {
                 }
                 Poll::Ready(false) => return Poll::Ready(()),
                 // Nothing was read because too much waited to be sent, and that is gone now: nobody else would wake the task.
-                Poll::Pending if !wanted && this.link.here(|state| state.wants_input()) => {}
+                Poll::Pending if !wanted && self.link.here(|state| state.wants_input()) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -5,7 +5,8 @@
 //! | listeners, connections, requests | tokio, one task each | `Api` → `Proposer`, `ReadBarrier` → `Driver::submit` |
 //! | `ketch-large` | threads that give way to all others | large reads, the pieces of long answers → their connections |
 //! | `ketch-drive` | its own thread | consensus → log → consensus → applier → waiters |
-//! | `ketch-peer`, `ketch-bulk` | a thread with an event loop each | peers: messages → `Driver::receive`; snapshots → `Staging` |
+//! | `ketch-lane` | a thread for each peer | its entries → `Driver::receive_appends` |
+//! | `ketch-peer`, `ketch-bulk` | a thread with an event loop each | peers: other messages → `Driver::receive`, a lone put's answer → its connection; snapshots → `Staging` |
 //! | `ketch-fetch` | its own thread | old entries for followers that are behind: log → consensus; the log, while something long is applied |
 //! | `ketch-tick` | its own thread | `Driver::tick` once a heartbeat interval |
 //! | `ketch-upkeep` | its own thread | store and raft log, in stints: write-back, checkpoints, spares, purge |

@@ -25,6 +25,12 @@ impl Inlet for IntoDriver {
         }
     }
 
+    fn appends(&self, messages: Vec<Message>) {
+        if let Some(driver) = self.0.upgrade() {
+            driver.receive_appends(messages);
+        }
+    }
+
     fn unreachable(&self, to: NodeId) {
         if let Some(driver) = self.0.upgrade() {
             driver.submit(Input::Unreachable { to });

@@ -20,6 +20,7 @@
 //! fails once may have to be tried again.
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the message")]
 
+mod answers;
 mod both;
 mod chaos;
 mod check;

@@ -17,7 +17,9 @@
 //! | a caller with a proposal among others, on the leader | no: wakes the drive thread | no | no |
 //! | any other caller | one round | no: wakes the drive thread | no |
 //! | drive thread | until empty | until empty | until empty |
-//! | ticker, peers' threads | one round | no | no |
+//! | ticker | one round | no | no |
+//! | peers' event loop | one round | no | a few puts, while syncs are quick |
+//! | a reader of entries from a peer | one round | a lone entry, while syncs are quick | a few puts, while syncs are quick |
 //! | fetch thread | one round | what a tick found waiting, while the applier is at something long | no |
 //!
 //! A leader's proposals gather while its log is at work, and go on together when it is done: so each sync, here and on the followers, and
@@ -25,7 +27,7 @@
 //! longer for that: what the leader's own disk has not taken in is not applied here, and so not answered.
 //!
 //! The rule that no work is forgotten: whoever lets go of a station looks at all queues afterwards, and wakes
-//! the drive thread if anything is there. The lock of consensus is never held over I/O, so ticks never wait
+//! the drive thread if anything is there that nobody is at. The lock of consensus is never held over I/O, so ticks never wait
 //! for a disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,16 +37,16 @@ use std::time::Duration;
 use ketch_raft::{Apply, StorageError};
 use ketch_wal::{Position, Wal};
 
-use super::core::{Applied, ConsensusCore, Input, Outputs};
+use super::core::{ConsensusCore, Input, Outputs};
 use super::persist::{self, FetchJob, LogFault, LogWriter, PersistJob};
-use crate::apply::core::{Answered, ApplyCore};
+use crate::apply::core::ApplyCore;
 use crate::clock::Stopwatch;
 use crate::metrics::Metrics;
 use crate::propose::Proposed;
 use crate::staging::{Pinned, Staging};
 use crate::state::Shared;
 use crate::stint;
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 use crate::wait::{AppliedWaiters, Waiters};
 
 /// A sync that takes longer is no longer done on a request's thread.
@@ -53,6 +55,10 @@ const QUICK_SYNC: Duration = Duration::from_millis(2);
 /// The election timeout, in ticks, unless it is set.
 const STALL_TICKS: u32 = 10;
 
+/// Rounds of consensus that a thread runs in a row; then it has other things to do.
+const ROUNDS_MAX: usize = 2;
+
+mod applier;
 mod heartbeats;
 mod peers;
 mod queue;
@@ -60,8 +66,9 @@ mod queue;
 mod tests;
 
 use heartbeats::Heartbeats;
-pub use peers::Outlet;
-use queue::{Gather, Queue, Sleeper, try_lock};
+use peers::needs_no_disk;
+pub use peers::{Outlet, Pace};
+use queue::{Gather, Queue, Sleeper};
 
 /// Why a member stopped by itself.
 #[derive(Debug, Clone)]
@@ -120,6 +127,8 @@ pub struct Driver {
     /// A disk that hangs for so many ticks costs the member its leadership.
     stall_ticks: u64,
     heartbeats: Heartbeats,
+    /// Whether no more than one entry was handed to the log the last time.
+    job_is_lone: AtomicBool,
     /// Whether the last sync was so quick that a caller may spend the next one's time itself.
     sync_is_quick: AtomicBool,
     stopped: OnceLock<Stopped>,
@@ -173,6 +182,7 @@ impl Driver {
             log_busy_since: AtomicU64::new(peers::NOT_BUSY),
             stall_ticks: u64::from(STALL_TICKS),
             heartbeats: Heartbeats::default(),
+            job_is_lone: AtomicBool::new(false),
             sync_is_quick: AtomicBool::new(false),
             stopped: OnceLock::new(),
             on_stop: tokio::sync::Notify::new(),
@@ -241,6 +251,7 @@ impl Driver {
             if self.has_one_request() {
                 self.run_applier();
             }
+            return self.carry_on(false);
         }
         self.wake_if_busy();
     }
@@ -356,27 +367,51 @@ impl Driver {
         self.shared.standing().leader == self.shared.member_id
     }
 
-    fn idle(&self) -> bool {
-        self.inbox.is_empty()
-            && !self.gather.is_due()
-            && self.log_queue.is_empty()
-            && self.apply_queue.is_empty()
-            && !self.pin_wanted.load(Ordering::SeqCst)
+    /// Whether something waits that is the drive thread's: what waits for a station that somebody is at is theirs, who looks at the
+    /// queues afterwards.
+    fn needs_drive(&self) -> bool {
+        self.gather.is_due()
+            || self.pin_wanted.load(Ordering::SeqCst)
+            || (!self.log_queue.is_empty() && try_lock(&self.log).is_some())
+            || (!self.apply_queue.is_empty() && try_lock(&self.applier).is_some())
     }
 
     fn has_one_request(&self) -> bool {
         self.proposals.pending() + self.reads.pending() <= 1
     }
 
+    /// Looks at all queues. What is for the log and needs no disk, and what is for consensus, is done here; anything else is for the drive
+    /// thread.
     fn wake_if_busy(&self) {
-        if !self.idle() {
+        self.run_log_if(|jobs| jobs.iter().all(needs_no_disk));
+        if !self.gather.is_due() {
+            self.run_consensus();
+        }
+        if self.needs_drive() {
             self.drive_thread.wake();
         }
     }
 
-    /// One round of consensus, unless another thread is at it. Says whether anything was done.
+    /// A round of consensus, and another one for what came meanwhile, unless another thread is at it. Says whether anything was done.
     fn run_consensus(&self) -> bool {
-        if (self.inbox.is_empty() && !self.gather.is_due()) || self.stopping.load(Ordering::SeqCst) {
+        for rounds in 0..ROUNDS_MAX {
+            if !self.run_round() {
+                return rounds > 0;
+            }
+        }
+        // The caller may be about to wait for a disk.
+        if self.has_input() {
+            self.drive_thread.wake();
+        }
+        true
+    }
+
+    fn has_input(&self) -> bool {
+        !self.inbox.is_empty() || self.gather.is_due()
+    }
+
+    fn run_round(&self) -> bool {
+        if !self.has_input() || self.stopping.load(Ordering::SeqCst) {
             return false;
         }
         let Some(mut consensus) = try_lock(&self.consensus) else { return false };
@@ -402,6 +437,10 @@ impl Driver {
         } else if outputs.persist.iter().any(|job| job.must_sync) {
             // Before the log can see it: whoever is done with it ends the hold.
             self.gather.hold();
+        }
+        if !outputs.persist.is_empty() {
+            let entries: usize = outputs.persist.iter().map(|job| job.entries.len()).sum();
+            self.job_is_lone.store(entries <= 1, Ordering::Relaxed);
         }
         self.log_queue.append(&mut outputs.persist);
         self.apply_queue.append(&mut outputs.apply);
@@ -446,11 +485,19 @@ impl Driver {
 
     /// Writes and syncs what is queued for the log as one batch, unless another thread is at it.
     fn run_log(&self) -> bool {
+        self.run_log_if(|_any| true)
+    }
+
+    /// The same if `is_mine` says so of all that is queued. Whoever asks looks at the queues afterwards.
+    fn run_log_if(&self, is_mine: impl FnOnce(&[PersistJob]) -> bool) -> bool {
         if self.log_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
             return false;
         }
         let Some(mut log) = try_lock(&self.log) else { return false };
-        let jobs = self.log_queue.take();
+        let jobs = self.log_queue.take_if(is_mine);
+        if jobs.is_empty() {
+            return false;
+        }
         let must_sync = jobs.iter().any(|job| job.must_sync);
         if must_sync {
             stint::asked();
@@ -497,80 +544,6 @@ impl Driver {
         }
         worked
     }
-
-    /// Applies what is queued as one batch of the store, then answers; unless another thread is at it.
-    fn run_applier(&self) -> bool {
-        if self.apply_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
-            return false;
-        }
-        let Some(mut applier) = try_lock(&self.applier) else { return false };
-        let done = apply_jobs(&mut applier, self.apply_queue.take(), &self.staging, &self.metrics);
-        let answers = match done {
-            Ok((answers, inputs)) => {
-                // Published and handed over in order: before the applier can be taken by somebody else.
-                self.shared.set_applied(applier.applied_index());
-                self.shared.set_used_bytes(applier.store().logical_bytes());
-                if applier.take_cluster_changed() {
-                    self.shared.set_cluster(applier.cluster().clone(), applier.alarms());
-                    self.note_members(applier.cluster());
-                }
-                if inputs.iter().any(|input| matches!(input, Input::Applied(done) if done.snapshot.is_some()))
-                {
-                    self.shared.installed.send_modify(|count| *count += 1);
-                }
-                self.inbox.extend(inputs.into_iter());
-                answers
-            }
-            Err(fault) => {
-                self.stop(Stopped(fault));
-                return true;
-            }
-        };
-        drop(applier);
-        for Answered { id, outcome } in answers {
-            self.proposals.complete(id.serial, Ok(outcome));
-        }
-        self.wake_readers();
-        self.run_consensus();
-        true
-    }
-}
-
-type AppliedJobs = (Vec<Answered>, Vec<Input>);
-
-fn apply_jobs(
-    applier: &mut ApplyCore,
-    jobs: Vec<Apply>,
-    staging: &Staging,
-    metrics: &Metrics,
-) -> Result<AppliedJobs, String> {
-    let mut answers = Vec::with_capacity(jobs.len());
-    let mut inputs = Vec::with_capacity(jobs.len());
-    let watch = Stopwatch::start();
-    for job in jobs {
-        if let Some(snapshot) = &job.snapshot {
-            metrics.snapshot_apply.inc();
-            let installed = applier.install(snapshot, staging);
-            metrics.snapshot_apply.dec();
-            installed?;
-        }
-        let mut conf_changes = Vec::new();
-        applier.apply(job.entries, &mut answers, &mut conf_changes).map_err(|fault| fault.to_string())?;
-        inputs.push(Input::Applied(Applied {
-            token: job.token,
-            index: applier.applied_index(),
-            conf_changes,
-            snapshot: job.snapshot,
-        }));
-    }
-    let tally = applier.take_tally();
-    metrics.apply.observe(&tally, watch.elapsed());
-    metrics.put_bytes.add(tally.put_bytes());
-    let watch = Stopwatch::start();
-    applier.commit().map_err(|fault| fault.to_string())?;
-    metrics.backend_commit.observe(watch.elapsed());
-    metrics.count_applied(&answers);
-    Ok((answers, inputs))
 }
 
 fn fetch_error(fault: LogFault) -> StorageError {

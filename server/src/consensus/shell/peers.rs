@@ -3,18 +3,27 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ketch_raft::{Body, Message, NodeId, Status};
+use ketch_raft::{Apply, Body, Entry, Message, NO_ROUND, NodeId, Payload, Status};
 
-use super::queue::try_lock;
-use super::{Driver, Input, Outputs, Stopped};
+use super::{Driver, Input, Outputs, PersistJob, Stopped};
 use crate::apply::cluster::Cluster;
+use crate::apply::command;
 use crate::staging::{Pinned, Staging};
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
+
+/// Whether messages have others to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// They belong to the only command under way, as far as this member can tell.
+    Lone,
+    /// Others may follow at once.
+    Busy,
+}
 
 /// The way to the peers. Nothing here may block.
 pub trait Outlet: Send + Sync {
     /// Sends `messages`, in order for each peer. One with a snapshot goes with the content of `pinned`.
-    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>);
+    fn send(&self, pace: Pace, messages: Vec<Message>, pinned: Option<Pinned>);
 
     /// The members changed.
     fn members(&self, cluster: &Cluster);
@@ -32,8 +41,37 @@ impl Driver {
         &self.staging
     }
 
-    /// Hands in what peers sent. Never waits for a disk.
+    /// Hands in what peers sent. Never waits for a disk to sync. A few puts that may be applied then are applied here.
     pub fn receive(&self, messages: Vec<Message>) {
+        self.take_in(messages);
+        self.carry_on(false);
+    }
+
+    /// The same with what came on a lane for entries. A lone entry is written and synced here, as long as syncs are quick.
+    pub fn receive_appends(&self, messages: Vec<Message>) {
+        self.take_in(messages);
+        self.carry_on(true);
+    }
+
+    /// Does what takes a moment and follows from what the calling thread has brought, a sync among it if it `may_sync`; leaves the rest to
+    /// the drive thread.
+    pub(super) fn carry_on(&self, may_sync: bool) {
+        for _ in 0..TURNS_MAX {
+            let is_quick = self.sync_is_quick.load(Ordering::Relaxed);
+            let mut worked =
+                is_quick && may_sync && self.run_log_if(|jobs| matches!(jobs, [job] if is_brief(job)));
+            worked |= is_quick && self.run_applier_if(are_few_puts);
+            worked |= self.run_log_if(|jobs| jobs.iter().all(needs_no_disk));
+            // What is for consensus alone; proposals gather for the drive thread.
+            worked |= !self.gather.is_due() && self.run_consensus();
+            if !worked {
+                break;
+            }
+        }
+        self.wake_if_busy();
+    }
+
+    fn take_in(&self, messages: Vec<Message>) {
         let leads = self.leads();
         // Proposals that followers passed on gather with the leader's own.
         let (passed_on, messages): (Vec<_>, Vec<_>) =
@@ -42,7 +80,6 @@ impl Driver {
         passed_on.into_iter().for_each(|message| self.gather.push(input(message)));
         self.inbox.extend(messages.into_iter().map(input));
         self.run_consensus();
-        self.wake_if_busy();
     }
 
     /// False for the message of a snapshot that another one has taken the place of: raft must not take what is not there.
@@ -70,7 +107,9 @@ impl Driver {
     /// What an operator sees of raft; on the leader with the progress of every member.
     #[must_use]
     pub fn status(&self) -> Status {
-        lock(&self.consensus).core.status()
+        let status = lock(&self.consensus).core.status();
+        self.wake_if_busy();
+        status
     }
 
     pub(super) fn send(&self, messages: Vec<Message>) {
@@ -78,7 +117,10 @@ impl Driver {
         self.heartbeats.note(&messages, &self.metrics);
         let with_snapshot = messages.iter().any(|message| matches!(message.body, Body::Snapshot { .. }));
         let pinned = if with_snapshot { lock(&self.pinned).clone() } else { None };
-        outlet.send(messages, pinned);
+        let is_lone = self.job_is_lone.load(Ordering::Relaxed)
+            && self.has_one_request()
+            && messages.iter().all(|message| is_of_a_command(&message.body));
+        outlet.send(if is_lone { Pace::Lone } else { Pace::Busy }, messages, pinned);
     }
 
     /// Pins a view of the store for peers, unless another thread is applying right now.
@@ -152,6 +194,47 @@ impl Driver {
         self.log_busy_since.store(since, Ordering::Relaxed);
     }
 }
+
+/// A reader of what peers send applies no more puts than these, and no more bytes, nor writes more of them to the log: what comes behind
+/// them waits meanwhile.
+const BRIEF_PUTS: usize = 4;
+const BRIEF_BYTES: u64 = 64 << 10;
+
+/// Whether it only tells of a newer commit index, which is written with what comes next.
+pub(super) fn needs_no_disk(job: &PersistJob) -> bool {
+    !job.must_sync && job.entries.is_empty() && job.snapshot.is_none()
+}
+
+/// Whether it is one of the messages that a command takes on its way. Reads of many clients may follow one another sooner.
+fn is_of_a_command(body: &Body) -> bool {
+    match body {
+        Body::Propose { entries } | Body::Append { entries, .. } => entries.len() <= 1,
+        Body::AppendAnswer { .. } => true,
+        Body::Heartbeat { round, .. } => *round == NO_ROUND,
+        _ => false,
+    }
+}
+
+/// Whether it is no more than one small entry.
+fn is_brief(job: &PersistJob) -> bool {
+    let bytes = job.entries.iter().map(Entry::payload_bytes).sum::<u64>();
+    job.snapshot.is_none() && job.entries.len() <= 1 && bytes <= BRIEF_BYTES
+}
+
+fn are_few_puts(jobs: &[Apply]) -> bool {
+    let entries = || jobs.iter().flat_map(|job| &job.entries);
+    entries().count() <= BRIEF_PUTS
+        && entries().map(Entry::payload_bytes).sum::<u64>() <= BRIEF_BYTES
+        && jobs.iter().all(|job| job.snapshot.is_none())
+        && entries().all(is_put)
+}
+
+fn is_put(entry: &Entry) -> bool {
+    matches!(&entry.payload, Payload::Normal(command) if command::is_put(command))
+}
+
+/// So often a thread looks again for what takes a moment.
+const TURNS_MAX: usize = 4;
 
 /// So many ticks a member lives on after its removal.
 const REMOVED_TICKS: u64 = 10;

@@ -1,8 +1,7 @@
-//! What the stations are made of: a queue that is emptied as a whole, a thread that sleeps until it is woken, a lock that
-//! nobody waits for.
+//! What the stations are made of: a queue that is emptied as a whole, a thread that sleeps until it is woken.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
 
 use ketch_raft::{Body, Entry};
@@ -35,12 +34,19 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Takes all.
     pub(super) fn take(&self) -> Vec<T> {
         std::mem::take(&mut *lock(&self.0))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.0).is_empty()
+    }
+
+    /// Takes all if `wanted` says so of it.
+    pub(super) fn take_if(&self, wanted: impl FnOnce(&[T]) -> bool) -> Vec<T> {
+        let mut queue = lock(&self.0);
+        if wanted(&queue) { std::mem::take(&mut *queue) } else { Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,13 +161,5 @@ impl Sleeper {
             }
         }
         self.state.store(Self::AWAKE, Ordering::SeqCst);
-    }
-}
-
-pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
     }
 }

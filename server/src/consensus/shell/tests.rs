@@ -22,6 +22,8 @@ use crate::datadir::Identity;
 use crate::propose::Proposer;
 use crate::publish;
 
+mod lone;
+
 const IDS: [NodeId; 3] = [11, 12, 13];
 
 /// Who is cut off.
@@ -39,7 +41,7 @@ struct Wire {
 impl Outlet for Wire {
     fn members(&self, _cluster: &crate::apply::cluster::Cluster) {}
 
-    fn send(&self, messages: Vec<Message>, pinned: Option<Pinned>) {
+    fn send(&self, _: Pace, messages: Vec<Message>, pinned: Option<Pinned>) {
         let cut = lock(&self.cut).clone();
         for message in messages {
             if cut.contains(&self.from) || cut.contains(&message.to) {
@@ -89,7 +91,8 @@ fn founding(id: NodeId) -> Founding {
 
 type Inbound = Receiver<Parcel>;
 
-fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: Peers) -> OneMember {
+/// A driver that nobody drives yet, and the number of its life.
+fn driver(id: NodeId, disk: &Arc<SimDisk>, wire: Wire) -> (Driver, u64) {
     let disk: Arc<dyn Disk> = Arc::<SimDisk>::clone(disk);
     let options = CoreOptions {
         election_ticks: 10,
@@ -107,6 +110,11 @@ fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: P
         Arc::new(Shared::new(id, 1, opened.applier.store().reader(), Arc::clone(opened.applier.hashes())));
     let driver = Driver::new(opened.core, opened.log, opened.applier, opened.staging, shared, Arc::default());
     driver.connect(Arc::new(wire));
+    (driver, opened.boot)
+}
+
+fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: Peers) -> OneMember {
+    let (driver, boot) = driver(id, disk, wire);
     let driver = Arc::new(driver);
     lock(&peers).push((id, Arc::clone(&driver)));
     let stop = Arc::new(AtomicBool::new(false));
@@ -132,7 +140,7 @@ fn start(id: NodeId, disk: &Arc<SimDisk>, wire: Wire, inbound: Inbound, peers: P
             }
         }),
     ];
-    let proposer = Proposer::new(Arc::clone(&driver), id, opened.boot, 1 << 20);
+    let proposer = Proposer::new(Arc::clone(&driver), id, boot, 1 << 20);
     OneMember { driver, proposer, threads, stop }
 }
 

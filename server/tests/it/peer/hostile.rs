@@ -176,6 +176,34 @@ fn damaged_bytes_close_the_connection() {
     two.kill();
 }
 
+/// A sender has one connection for each lane: what a thread waits for is bounded.
+#[test]
+fn a_lane_that_is_opened_again_ends_the_one_before() {
+    let (a, b) = (Place::new(1), Place::new(2));
+    let two = End::start(&b);
+    two.knows(&[&a]);
+    let ping = frame(2, &[7; 8]);
+    let answers = |stream: &mut TcpStream| {
+        stream.write_all(&ping).unwrap();
+        stream.read_exact(&mut [0; 17]).unwrap();
+    };
+    let (mut first, _) = call(&b, 1, "c1", "append");
+    let (mut urgent, _) = call(&b, 1, "c1", "urgent");
+    answers(&mut first);
+    let (mut second, _) = call(&b, 1, "c1", "append");
+    answers(&mut second);
+    let end = first.read(&mut [0; 16]);
+    assert!(end.is_err() || end.is_ok_and(|count| count == 0));
+    answers(&mut urgent);
+    // Threads that wait do not keep a member from stopping, nor one from being removed.
+    two.forgets(1);
+    for lane in [&mut second, &mut urgent] {
+        let end = lane.read(&mut [0; 16]);
+        assert!(end.is_err() || end.is_ok_and(|count| count == 0));
+    }
+    two.kill();
+}
+
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let content = [&[kind], body].concat();
     let (len, crc) = (content.len() as u32, crc32fast::hash(&content));

@@ -60,6 +60,10 @@ impl Inlet for Inbox {
         self.note(|given| given.messages.extend(messages));
     }
 
+    fn appends(&self, messages: Vec<Message>) {
+        self.messages(messages);
+    }
+
     fn unreachable(&self, to: NodeId) {
         self.note(|given| given.unreachable.push(to));
     }
