@@ -24,6 +24,7 @@ const SMALL: u64 = 32;
 /// A compacted or future revision, or a fault of the store.
 pub async fn read(api: &Api, view: View, query: Query) -> Result<RangeAnswer, ApiError> {
     if !is_large(&view, &query)? {
+        stint::asked();
         return read_here(&view, &query);
     }
     beside(api, move || read_here(&view.resting(stint::rest), &query)).await

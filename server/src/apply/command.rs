@@ -3,7 +3,7 @@
 //! another member's can never answer a waiter.
 
 use bytes::Bytes;
-use ketch_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
+use ketch_proto::etcdserverpb::{InternalRaftRequest, PutRequest, RequestHeader};
 use ketch_proto::strict;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -46,11 +46,15 @@ pub fn encode(id: RequestId, caller: &Caller, mut request: InternalRaftRequest) 
     bytes.into()
 }
 
-/// Whether a committed command is a put, as far as its first byte tells: what applying it takes is known then. One that is and does not look
-/// like it was not encoded by [`encode`].
+/// Whether a committed command is a put of a key and a value and nothing else: applying it reads no record, which may lie on the disk, and
+/// what it takes is known. One that is and does not look like it was not encoded by [`encode`].
 #[must_use]
-pub fn is_put(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&PUT)
+pub fn is_plain_put(bytes: &Bytes) -> bool {
+    let is_plain = |put: PutRequest| {
+        let PutRequest { key: _, value: _, lease, prev_kv, ignore_value, ignore_lease } = put;
+        lease == 0 && !prev_kv && !ignore_value && !ignore_lease
+    };
+    bytes.first() == Some(&PUT) && decode(bytes).is_ok_and(|(_, request)| request.put.is_some_and(is_plain))
 }
 
 /// Key of the field `put`, the first one of a command that is one: 4, length-delimited.
@@ -70,7 +74,7 @@ pub fn decode(bytes: &Bytes) -> Result<(Option<RequestId>, InternalRaftRequest),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ketch_proto::etcdserverpb::{PutRequest, TxnRequest};
+    use ketch_proto::etcdserverpb::TxnRequest;
 
     fn put() -> InternalRaftRequest {
         let put = PutRequest {
@@ -90,13 +94,23 @@ mod tests {
     }
 
     #[test]
-    fn a_put_is_told_by_its_first_byte() {
+    fn a_put_that_reads_nothing_is_told_from_others() {
         let id = RequestId::new(7, 3, 9);
         let caller = Caller { user: "root".into(), auth_revision: 7 };
-        assert!(is_put(&encode(id, &caller, put())));
+        assert!(is_plain_put(&encode(id, &caller, put())));
+        let with = |change: fn(&mut PutRequest)| {
+            let mut request = put();
+            request.put.iter_mut().for_each(change);
+            encode(id, &caller, request)
+        };
+        assert!(is_plain_put(&with(|put| put.key = Bytes::new())));
+        assert!(!is_plain_put(&with(|put| put.prev_kv = true)));
+        assert!(!is_plain_put(&with(|put| put.ignore_value = true)));
+        assert!(!is_plain_put(&with(|put| put.ignore_lease = true)));
+        assert!(!is_plain_put(&with(|put| put.lease = 7)));
         let txn = InternalRaftRequest { txn: Some(TxnRequest::default()), ..InternalRaftRequest::default() };
-        assert!(!is_put(&encode(id, &caller, txn)));
-        assert!(!is_put(&[]), "the entry that a leader begins with");
+        assert!(!is_plain_put(&encode(id, &caller, txn)));
+        assert!(!is_plain_put(&Bytes::new()), "the entry that a leader begins with");
     }
 
     #[test]

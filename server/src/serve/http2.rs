@@ -138,7 +138,8 @@ impl Http2 {
         }
         self.finish_calls();
         let waker = Waker::from(Arc::clone(self.link.bell()));
-        let sent = self.poll_send(&mut Context::from_waker(&waker));
+        // What others make meanwhile, a long list as it may be, is the task's to send.
+        let sent = self.poll_send_pieces(&mut Context::from_waker(&waker), 1);
         matches!(sent, Poll::Ready(Ok(()))) && !self.link.here(|state| state.is_over())
     }
 
@@ -292,11 +293,21 @@ impl Http2 {
 
     /// Sends what waits, as far as the system takes it. Pending if it does not take all; the task is woken then when it takes more.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send_pieces(context, usize::MAX)
+    }
+
+    /// The same with at most so many calls of the system; woken at once if that is not all.
+    fn poll_send_pieces(&mut self, context: &mut Context<'_>, mut left: usize) -> Poll<io::Result<()>> {
         loop {
             self.link.here(|state| state.take_output(&mut self.sending));
             if self.sending.is_empty() {
                 break;
             }
+            if left == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            left -= 1;
             let stream = Pin::new(&mut self.stream);
             let sent = match self.sending.single() {
                 Some(bytes) => stream.poll_write(context, bytes),

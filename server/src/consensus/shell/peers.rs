@@ -54,13 +54,18 @@ impl Driver {
     }
 
     /// Does what takes a moment and follows from what the calling thread has brought, a sync among it if it `may_sync`; leaves the rest to
-    /// the drive thread.
+    /// the drive thread, and all of it while the disk is slow: applying syncs nothing, but writes to the store's log.
     pub(super) fn carry_on(&self, may_sync: bool) {
         for _ in 0..TURNS_MAX {
-            let is_quick = self.sync_is_quick.load(Ordering::Relaxed);
-            let mut worked =
-                is_quick && may_sync && self.run_log_if(|jobs| matches!(jobs, [job] if is_brief(job)));
-            worked |= is_quick && self.run_applier_if(are_few_puts);
+            let is_quick = self.sync_is_quick.load(Ordering::Relaxed) && !self.log_hangs();
+            let mut worked = is_quick && self.run_applier_if(are_few_puts);
+            if is_quick && may_sync {
+                if !self.apply_queue.is_empty() {
+                    // It is not for here, and should not wait for the sync.
+                    self.wake_if_busy();
+                }
+                worked |= self.run_log_if(|jobs| matches!(jobs, [job] if is_brief(job)));
+            }
             worked |= self.run_log_if(|jobs| jobs.iter().all(needs_no_disk));
             // What is for consensus alone; proposals gather for the drive thread.
             worked |= !self.gather.is_due() && self.run_consensus();
@@ -188,6 +193,12 @@ impl Driver {
         }
     }
 
+    /// Whether a sync of the log has been under way since the tick before.
+    fn log_hangs(&self) -> bool {
+        let since = self.log_busy_since.load(Ordering::Relaxed);
+        since != NOT_BUSY && self.ticks.load(Ordering::Relaxed) > since
+    }
+
     /// Notes that the log's disk is at work, or that it is done.
     pub(super) fn note_log_busy(&self, busy: bool) {
         let since = if busy { self.ticks.load(Ordering::Relaxed) } else { NOT_BUSY };
@@ -230,7 +241,7 @@ fn are_few_puts(jobs: &[Apply]) -> bool {
 }
 
 fn is_put(entry: &Entry) -> bool {
-    matches!(&entry.payload, Payload::Normal(command) if command::is_put(command))
+    matches!(&entry.payload, Payload::Normal(command) if command::is_plain_put(command))
 }
 
 /// So often a thread looks again for what takes a moment.

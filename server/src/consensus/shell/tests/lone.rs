@@ -106,6 +106,16 @@ fn what_may_take_long_is_left_to_the_drive_thread() {
     assert_eq!((follower.driver.shared().applied(), follower.waits()), (before, true));
     follower.settle();
     assert_eq!(follower.driver.shared().applied(), before + 6);
+    // A put that reads what was there.
+    let before = follower.last;
+    let put = PutRequest { key: "key".into(), prev_kv: true, ..PutRequest::default() };
+    let entry =
+        follower.entry(Some(InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }));
+    follower.receive(vec![follower.append(TERM, before, vec![entry])]);
+    follower.receive(vec![follower.notice()]);
+    assert_eq!((follower.driver.shared().applied(), follower.waits()), (before, true));
+    follower.settle();
+    assert_eq!(follower.driver.shared().applied(), before + 1);
     // A command that is no put.
     let before = follower.last;
     let txn = InternalRaftRequest { txn: Some(TxnRequest::default()), ..InternalRaftRequest::default() };
@@ -128,6 +138,24 @@ fn a_disk_that_is_slow_is_waited_for_by_the_drive_thread_alone() {
     assert_eq!((follower.acknowledged(), follower.waits()), (None, true));
     follower.settle();
     assert_eq!(follower.acknowledged(), Some(before + 1));
+}
+
+#[test]
+fn nothing_is_applied_by_whoever_brings_it_while_a_sync_hangs() {
+    let mut follower = follower();
+    let before = follower.last;
+    let put = follower.puts(1);
+    follower.receive(vec![follower.append(TERM, before, put)]);
+    assert_eq!((follower.acknowledged(), follower.waits()), (Some(before + 1), false));
+    let held = lock(&follower.driver.log);
+    follower.driver.note_log_busy(true);
+    follower.driver.ticks.fetch_add(1, Ordering::Relaxed);
+    follower.driver.receive(vec![follower.notice()]);
+    assert_eq!((follower.driver.shared().applied(), follower.waits()), (before, true));
+    follower.driver.note_log_busy(false);
+    drop(held);
+    follower.driver.receive(vec![follower.notice()]);
+    assert_eq!((follower.driver.shared().applied(), follower.waits()), (before + 1, false));
 }
 
 /// Its thread hears the heartbeats.
