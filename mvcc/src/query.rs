@@ -242,38 +242,32 @@ fn sort(
     target: SortTarget,
     order: SortOrder,
 ) -> Result<(), Fault> {
-    let descending = order == SortOrder::Descend;
+    let (descending, rest) = (order == SortOrder::Descend, snapshot.rest());
     match target {
         SortTarget::Value => {
             let mut valued = Vec::with_capacity(versions.len());
-            for mut version in snapshot.rest().among(std::mem::take(versions)) {
+            for mut version in rest.among(std::mem::take(versions)) {
                 let key_value = snapshot.key_value(version.clone())?;
                 version.wire = Some(key_value.as_wire().clone());
                 valued.push((key_value.value(), version));
             }
-            let mut done = snapshot.rest().at_times();
-            valued.sort_by(|a, b| {
-                done();
-                if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) }
-            });
+            sort_by(&mut valued, descending, rest, |(value, _)| value);
             versions.extend(valued.into_iter().map(|(_, version)| version));
         }
         SortTarget::Key => {} // as fetched
-        SortTarget::Version => sort_by(versions, descending, snapshot.rest(), |version| version.version),
-        SortTarget::Create => {
-            sort_by(versions, descending, snapshot.rest(), |version| version.create_revision);
-        }
-        SortTarget::Mod => sort_by(versions, descending, snapshot.rest(), |version| version.revision.main),
+        SortTarget::Version => sort_by(versions, descending, rest, |version| &version.version),
+        SortTarget::Create => sort_by(versions, descending, rest, |version| &version.create_revision),
+        SortTarget::Mod => sort_by(versions, descending, rest, |version| &version.revision.main),
     }
     Ok(())
 }
 
 /// A stable sort in either direction: equal ones stay in the order of keys.
-fn sort_by(versions: &mut [Version], descending: bool, rest: Rest, by: impl Fn(&Version) -> i64) {
+fn sort_by<T, K: Ord>(items: &mut [T], descending: bool, rest: Rest, by: impl Fn(&T) -> &K) {
     let mut done = rest.at_times();
-    versions.sort_by(|a, b| {
+    items.sort_by(|a, b| {
         done();
-        if descending { by(b).cmp(&by(a)) } else { by(a).cmp(&by(b)) }
+        if descending { by(b).cmp(by(a)) } else { by(a).cmp(by(b)) }
     });
 }
 

@@ -127,7 +127,10 @@ fn for_each_range(
 }
 
 /// Completes an answer from the views that `prepare` makes of its own.
-fn complete_here(txn: applied::TxnAnswer, prepare: fn(View) -> View) -> Result<TxnAnswer, ApiError> {
+pub(super) fn complete_here(
+    txn: applied::TxnAnswer,
+    prepare: fn(View) -> View,
+) -> Result<TxnAnswer, ApiError> {
     let ops = txn.ops.into_iter().map(|op| match op {
         applied::OpAnswer::Range(range) => {
             let mut answer = read_here(&prepare(range.view), &range.query)?;
@@ -155,6 +158,6 @@ pub fn delete_answer(delete: applied::DeleteAnswer, header: impl Fn(i64) -> Resp
 }
 
 /// Headers inside a transaction name nothing but the revision.
-fn revision_only(revision: i64) -> ResponseHeader {
+pub(super) fn revision_only(revision: i64) -> ResponseHeader {
     ResponseHeader { revision, ..ResponseHeader::default() }
 }

@@ -1,14 +1,13 @@
 //! Commands that took long to apply, ranges and transactions that took long to read, and commands that failed: a line in the log for each,
 //! in etcd's words (`--warning-apply-duration`).
 
+use std::convert::identity;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ketch_mvcc::KeyRange;
-use ketch_proto::etcdserverpb::{
-    AlarmResponse, CompactionResponse, RangeRequest, ResponseHeader, TxnRequest,
-};
+use ketch_proto::etcdserverpb::{AlarmResponse, CompactionResponse, RangeRequest, TxnRequest};
 use prost::Message;
 
 use super::{Facts, text};
@@ -150,42 +149,29 @@ fn internal(message: &str) -> &str {
 /// How long etcd's response is while it is inside the applier, if there is one.
 fn response_bytes(answer: &Answer) -> Option<usize> {
     Some(match answer {
-        Answer::Put(put) => range::put_answer(put.clone(), header).encoded_len(),
-        Answer::Delete(delete) => range::delete_answer(delete.clone(), header).encoded_len(),
-        Answer::Txn(txn) => completed(txn)?.encoded_len(),
-        &Answer::Compact { revision } => CompactionResponse { header: Some(header(revision)) }.encoded_len(),
+        Answer::Put(put) => range::put_answer(put.clone(), range::revision_only).encoded_len(),
+        Answer::Delete(delete) => range::delete_answer(delete.clone(), range::revision_only).encoded_len(),
+        Answer::Txn(txn) => {
+            let mut txn = txn.clone();
+            leave_out_large(&mut txn);
+            range::complete_here(txn, identity).ok()?.encoded_len()
+        }
+        &Answer::Compact { revision } => {
+            CompactionResponse { header: Some(range::revision_only(revision)) }.encoded_len()
+        }
         Answer::Alarm(alarms) => AlarmResponse { alarms: alarms.clone(), ..Default::default() }.encoded_len(),
         Answer::Members(_) | Answer::Done => return None,
     })
 }
 
-fn header(revision: i64) -> ResponseHeader {
-    ResponseHeader { revision, ..ResponseHeader::default() }
-}
-
-/// A transaction's answer, but for ranges that take a while to read: the applier does not wait for them.
-fn completed(txn: &applied::TxnAnswer) -> Option<TxnAnswer> {
-    let mut ops = Vec::with_capacity(txn.ops.len());
-    for op in &txn.ops {
-        ops.push(match op {
-            applied::OpAnswer::Range(range) if is_large(range) => continue,
-            applied::OpAnswer::Range(range) => {
-                let found = range.view.range(&range.query).ok()?;
-                OpAnswer::Range(RangeAnswer {
-                    header: header(range.revision),
-                    kvs: found.kvs,
-                    more: found.more,
-                    count: i64::try_from(found.count).unwrap_or(i64::MAX),
-                })
-            }
-            applied::OpAnswer::Put(put) => OpAnswer::Put(range::put_answer(put.clone(), header)),
-            applied::OpAnswer::Delete(delete) => {
-                OpAnswer::Delete(range::delete_answer(delete.clone(), header))
-            }
-            applied::OpAnswer::Txn(nested) => OpAnswer::Txn(completed(nested)?),
-        });
+/// A transaction's answer without the ranges that take a while to read: the applier does not wait for them.
+fn leave_out_large(txn: &mut applied::TxnAnswer) {
+    txn.ops.retain(|op| !matches!(op, applied::OpAnswer::Range(range) if is_large(range)));
+    for op in &mut txn.ops {
+        if let applied::OpAnswer::Txn(nested) = op {
+            leave_out_large(nested);
+        }
     }
-    Some(TxnAnswer { header: header(txn.revision), succeeded: txn.succeeded, ops })
 }
 
 fn is_large(range: &applied::PendingRange) -> bool {

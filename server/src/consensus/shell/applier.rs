@@ -10,7 +10,6 @@ use crate::clock::Stopwatch;
 use crate::consensus::core::Applied;
 use crate::metrics::Metrics;
 use crate::staging::Staging;
-use crate::sync::try_lock;
 
 impl Driver {
     /// Applies what is queued as one batch of the store, then answers; unless another thread is at it.
@@ -20,14 +19,12 @@ impl Driver {
 
     /// The same if `is_mine` says so of all that is queued. Whoever asks looks at the queues afterwards.
     pub(super) fn run_applier_if(&self, is_mine: impl FnOnce(&[Apply]) -> bool) -> bool {
-        if self.apply_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
+        if self.stopping.load(Ordering::SeqCst) {
             return false;
         }
-        let Some(mut applier) = try_lock(&self.applier) else { return false };
-        let jobs = self.apply_queue.take_if(is_mine);
-        if jobs.is_empty() {
+        let Some((mut applier, jobs)) = self.apply_queue.take_to(&self.applier, is_mine) else {
             return false;
-        }
+        };
         let done = apply_jobs(&mut applier, jobs, &self.staging, &self.metrics);
         let answers = match done {
             Ok((answers, inputs)) => {

@@ -490,14 +490,10 @@ impl Driver {
 
     /// The same if `is_mine` says so of all that is queued. Whoever asks looks at the queues afterwards.
     fn run_log_if(&self, is_mine: impl FnOnce(&[PersistJob]) -> bool) -> bool {
-        if self.log_queue.is_empty() || self.stopping.load(Ordering::SeqCst) {
+        if self.stopping.load(Ordering::SeqCst) {
             return false;
         }
-        let Some(mut log) = try_lock(&self.log) else { return false };
-        let jobs = self.log_queue.take_if(is_mine);
-        if jobs.is_empty() {
-            return false;
-        }
+        let Some((mut log, jobs)) = self.log_queue.take_to(&self.log, is_mine) else { return false };
         let must_sync = jobs.iter().any(|job| job.must_sync);
         if must_sync {
             stint::asked();

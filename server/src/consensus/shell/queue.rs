@@ -1,13 +1,13 @@
 //! What the stations are made of: a queue that is emptied as a whole, a thread that sleeps until it is woken.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 
 use ketch_raft::{Body, Entry};
 
 use super::Input;
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 
 /// A queue that is emptied as a whole.
 #[derive(Debug)]
@@ -43,10 +43,19 @@ impl<T> Queue<T> {
         lock(&self.0).is_empty()
     }
 
-    /// Takes all if `wanted` says so of it.
-    pub(super) fn take_if(&self, wanted: impl FnOnce(&[T]) -> bool) -> Vec<T> {
+    /// Enters the `station` that this queue is for and takes all that waits, if nobody is there and `wanted` says so of it.
+    pub(super) fn take_to<'a, S>(
+        &self,
+        station: &'a Mutex<S>,
+        wanted: impl FnOnce(&[T]) -> bool,
+    ) -> Option<(MutexGuard<'a, S>, Vec<T>)> {
+        if self.is_empty() {
+            return None;
+        }
+        let station = try_lock(station)?;
         let mut queue = lock(&self.0);
-        if wanted(&queue) { std::mem::take(&mut *queue) } else { Vec::new() }
+        let takes = !queue.is_empty() && wanted(&queue);
+        takes.then(|| (station, std::mem::take(&mut *queue)))
     }
 
     pub(super) fn len(&self) -> usize {
